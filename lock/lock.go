@@ -166,8 +166,8 @@ func control(f *os.File, fn func(fd int) error) error {
 		return err
 	}
 	var inner error
-	if err := raw.Control(func(fd uintptr) { inner = fn(int(fd)) }); err != nil {
-		return err
+	if raw.Control(func(fd uintptr) { inner = fn(int(fd)) }) != nil {
+		return os.ErrClosed // which is all that Control can fail for
 	}
 	runtime.KeepAlive(f)
 	return inner

@@ -2,7 +2,11 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"path"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -42,9 +46,27 @@ type Tree struct {
 // Sight is what a Looker saw of some trees.
 type Sight struct {
 	Uses [][]Use // of each tree, in the order in which the trees were given
-	// Blind says, a phrase each, what could not be seen and might hide a use:
-	// "processes of other accounts". Nil if the evidence is complete.
-	Blind []string
+	// Blind is what could not be seen and might hide a use. Nil if the
+	// evidence is complete.
+	Blind []Blind
+}
+
+// BlindKind is what hides uses from a Looker.
+type BlindKind string
+
+const (
+	BlindAccounts BlindKind = "accounts" // processes of others that we may not read
+	BlindHidepid  BlindKind = "hidepid"  // /proc does not list the processes of others
+	BlindPIDs     BlindKind = "pidns"    // we are in a PID namespace of our own
+	BlindOverlay  BlindKind = "overlay"  // locks above and below an overlayfs do not meet
+	BlindRemote   BlindKind = "remote"   // other machines use the file system too
+	BlindMounts   BlindKind = "mounts"   // a mount namespace could not be read whole
+)
+
+// Blind is one thing that a Looker could not see.
+type Blind struct {
+	Kind BlindKind
+	Text string // a phrase for people: "41 processes of other accounts"
 }
 
 // A Looker finds the processes that use trees, by their locks and otherwise.
@@ -55,3 +77,24 @@ type Sight struct {
 type Looker interface {
 	Look(ctx context.Context, trees []Tree) (Sight, error)
 }
+
+// String names the process for people: its command, quoted if it is not a
+// plain word, its number and the time of day or the day since when it runs.
+func (u Use) String() string {
+	command := u.Command
+	if strings.IndexFunc(command, func(r rune) bool { return !strconv.IsPrint(r) || r == ' ' }) >= 0 || command == "" {
+		command = strconv.Quote(command)
+	}
+	if u.Since.IsZero() {
+		return fmt.Sprintf("%s (pid %d)", command, u.PID)
+	}
+	layout := "15:04"
+	if time.Since(u.Since) > 20*time.Hour {
+		layout = "2006-01-02 15:04"
+	}
+	return fmt.Sprintf("%s (pid %d, since %s)", command, u.PID, u.Since.Local().Format(layout))
+}
+
+// Counts tells whether the use alone keeps a listed deployment: a bare
+// descriptor of a file named .ref does not, because other collectors have one.
+func (u Use) Counts() bool { return u.How != ByFD || path.Base(u.Path) != refFile }

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+)
+
+// app is one run of the command: where it writes, and what its global flags
+// say.
+type app struct {
+	out, err io.Writer
+	// Whether a person reads them.
+	outTerminal, errTerminal bool
+
+	storeDir, configFile string
+	user, system         bool
+	json, quiet, verbose bool
+}
+
+func newApp(out, err *os.File) *app {
+	return &app{
+		out: out, err: err,
+		outTerminal: term.IsTerminal(int(out.Fd())),
+		errTerminal: term.IsTerminal(int(err.Fd())),
+	}
+}
+
+func (a *app) run(ctx context.Context, args []string) error {
+	c := a.commands()
+	return c.RunContext(ctx, arrange(c, args))
+}
+
+func (a *app) commands() *cli.App {
+	return &cli.App{
+		Name:            "berth",
+		Usage:           "keep, switch and collect versions of runtimes, never from under a program that runs",
+		Version:         version,
+		HideHelpCommand: false,
+		Writer:          a.out,
+		ErrWriter:       a.err,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "store", Usage: "work on the store in `DIR`", EnvVars: []string{"BERTH_STORE"}, Destination: &a.storeDir},
+			&cli.BoolFlag{Name: "user", Usage: "work on your own store", Destination: &a.user},
+			&cli.BoolFlag{Name: "system", Usage: "work on the system's store", Destination: &a.system},
+			&cli.StringFlag{Name: "config", Usage: "read the configuration from `FILE` alone", Destination: &a.configFile},
+			&cli.BoolFlag{Name: "json", Usage: "print data as one JSON document", Destination: &a.json},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print errors and data only", Destination: &a.quiet},
+			&cli.BoolFlag{Name: "verbose", Usage: "say more about what is done", Destination: &a.verbose},
+		},
+		Before: func(*cli.Context) error {
+			if a.user && a.system {
+				return usageError("--user and --system exclude each other")
+			}
+			return nil
+		},
+		Commands: []*cli.Command{
+			a.installCommand(), a.upgradeCommand(), a.listCommand(),
+			a.switchCommand(), a.rollbackCommand(),
+			a.removeCommand(), a.gcCommand(),
+			a.pinCommand(), a.unpinCommand(),
+			a.runCommand(), a.execCommand(), a.psCommand(),
+			a.verifyCommand(), a.versionCommand(),
+		},
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return usageError(err.Error()) },
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usageError(fmt.Sprintf("there is no command %q", c.Args().First()))
+			}
+			return cli.ShowAppHelp(c)
+		},
+		// The exit status is given in one place, after RunContext.
+		ExitErrHandler: func(*cli.Context, error) {},
+	}
+}
+
+// command completes what all commands have in common.
+func command(c *cli.Command) *cli.Command {
+	c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError(err.Error()) }
+	c.HideHelpCommand = true
+	return c
+}
+
+// note tells a person something that is no data.
+func (a *app) note(format string, args ...any) {
+	if !a.quiet {
+		fmt.Fprintf(a.err, "berth: "+format+"\n", args...)
+	}
+}
+
+// detail is a note for those who want to know more.
+func (a *app) detail(format string, args ...any) {
+	if a.verbose {
+		a.note(format, args...)
+	}
+}

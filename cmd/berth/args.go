@@ -1,0 +1,76 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// arrange puts flags where the flag parser looks for them: the global ones
+// before the command, the command's own before its arguments. It stops reading
+// flags at "--", and for run and exec at the ref, because what follows is
+// somebody else's command line.
+func arrange(c *cli.App, args []string) []string {
+	var global, own, rest []string
+	var cmd *cli.Command
+	own = args[:0:0]
+	for i := 1; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" {
+			rest = append(rest, args[i+1:]...)
+			break
+		}
+		if len(arg) < 2 || arg[0] != '-' {
+			switch {
+			case cmd == nil:
+				if cmd = c.Command(arg); cmd == nil {
+					// For the parser to say that there is no such command.
+					return slices.Concat(args[:1], global, args[i:])
+				}
+			case passesOn(cmd) && len(rest) == 0:
+				rest = append(rest, args[i:]...)
+				i = len(args)
+			default:
+				rest = append(rest, arg)
+			}
+			continue
+		}
+		to := &own
+		flag := findFlag(c.Flags, arg)
+		if flag != nil || cmd == nil {
+			to = &global
+		} else {
+			flag = findFlag(cmd.Flags, arg)
+		}
+		*to = append(*to, arg)
+		if takesValue(flag) && !strings.Contains(arg, "=") && i+1 < len(args) {
+			i++
+			*to = append(*to, args[i])
+		}
+	}
+	if cmd == nil {
+		return slices.Concat(args[:1], global, rest)
+	}
+	return slices.Concat(args[:1], global, []string{cmd.Name}, own, []string{"--"}, rest)
+}
+
+func passesOn(cmd *cli.Command) bool { return cmd.Name == "run" || cmd.Name == "exec" }
+
+func findFlag(flags []cli.Flag, arg string) cli.Flag {
+	name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	for _, f := range flags {
+		if slices.Contains(f.Names(), name) {
+			return f
+		}
+	}
+	return nil
+}
+
+func takesValue(f cli.Flag) bool {
+	if f == nil {
+		return false
+	}
+	_, isBool := f.(*cli.BoolFlag)
+	return !isBool
+}

@@ -1,0 +1,337 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A container is the file system that a command sees under run: parts of the
+// runtime, read-only, and parts of the host, on an empty root.
+type container struct {
+	files   string // where the command finds the runtime: "/usr" or "/"
+	workDir string
+	parts   []part
+}
+
+// A part is something at a path of the container.
+type part struct {
+	at     string // absolute, clean
+	how    partKind
+	source string // on the host, or what a symlink says
+}
+
+type partKind string
+
+const (
+	readOnly  partKind = "--ro-bind"
+	readWrite partKind = "--bind"
+	devices   partKind = "--dev-bind"
+	symlink   partKind = "--symlink"
+)
+
+// hostEtc are the files of /etc that describe the host and its network.
+var hostEtc = []string{
+	"group", "host.conf", "hostname", "hosts", "localtime", "machine-id",
+	"passwd", "resolv.conf", "timezone",
+}
+
+// hostRoot are the directories that are the host's, whatever the runtime has.
+var hostRoot = []string{"dev", "home", "proc", "root", "run", "sys", "tmp"}
+
+// newContainer lays out the container for the runtime in files.
+func newContainer(files string) (*container, error) {
+	c := &container{}
+	var err error
+	if isDirectory(filepath.Join(files, "usr")) {
+		err = c.addRoot(files)
+	} else {
+		err = c.addUsr(files)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, c.addHost()
+}
+
+// addUsr makes the runtime /usr. The host's top-level directories of a merged
+// /usr are links into it.
+func (c *container) addUsr(files string) error {
+	c.files = "/usr"
+	c.add("/usr", readOnly, files)
+	for _, name := range []string{"bin", "lib", "lib32", "lib64", "libx32", "sbin"} {
+		if isDirectory(filepath.Join(files, name)) {
+			c.add("/"+name, symlink, "usr/"+name)
+		}
+	}
+	return c.addEtc(filepath.Join(files, "etc"), "/usr/etc")
+}
+
+// addRoot makes the runtime the root, entry by entry, so that the places of
+// the host's directories can be made between them. /var is taken apart too,
+// because some hosts have their homes there.
+func (c *container) addRoot(files string) error {
+	c.files = "/"
+	entries, err := os.ReadDir(files)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		switch {
+		case slices.Contains(hostRoot, name):
+		case name == "etc" && e.IsDir():
+			const inside = "/run/berth/etc"
+			c.add(inside, readOnly, filepath.Join(files, name))
+			if err := c.addEtc(filepath.Join(files, name), inside); err != nil {
+				return err
+			}
+		case name == "var" && e.IsDir():
+			if err := c.addEntries(filepath.Join(files, name), "/var"); err != nil {
+				return err
+			}
+		default:
+			if err := c.addEntry(filepath.Join(files, name), "/"+name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *container) addEntries(dir, at string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := c.addEntry(filepath.Join(dir, e.Name()), path.Join(at, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addEntry adds a file or directory of the runtime, or a symlink of it as it
+// is.
+func (c *container) addEntry(source, at string) error {
+	info, err := os.Lstat(source)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() == fs.ModeSymlink {
+		target, err := os.Readlink(source)
+		if err != nil {
+			return err
+		}
+		c.add(at, symlink, target)
+		return nil
+	}
+	c.add(at, readOnly, source)
+	return nil
+}
+
+// addEtc fills /etc with links to the runtime's, and the files that describe
+// the host. inside is where the container has the runtime's /etc.
+func (c *container) addEtc(etc, inside string) error {
+	entries, err := os.ReadDir(etc)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, name := range hostEtc {
+		if _, err := os.Stat("/etc/" + name); err == nil {
+			c.add("/etc/"+name, readOnly, "/etc/"+name)
+		}
+	}
+	for _, e := range entries {
+		at := "/etc/" + e.Name()
+		switch {
+		case c.has(at):
+		case e.Type() == fs.ModeSymlink:
+			if err := c.addEntry(filepath.Join(etc, e.Name()), at); err != nil {
+				return err
+			}
+		default:
+			c.add(at, symlink, inside+"/"+e.Name())
+		}
+	}
+	return nil
+}
+
+// addHost adds what is the host's: devices, processes, home, temporary files,
+// the session's sockets and the working directory.
+func (c *container) addHost() error {
+	c.add("/dev", devices, "/dev")
+	c.add("/proc", readWrite, "/proc")
+	c.add("/sys", readOnly, "/sys") // where Mesa finds the graphics cards
+	cwd, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	c.workDir = cwd
+	for _, dir := range []string{"/tmp", os.Getenv("HOME"), fmt.Sprintf("/run/user/%d", os.Getuid()), cwd} {
+		if path.IsAbs(dir) && dir != "/" && isDirectory(dir) && !c.covers(dir) {
+			c.add(path.Clean(dir), readWrite, dir)
+		}
+	}
+	if !c.reaches(cwd) {
+		c.workDir = "/"
+	}
+	return nil
+}
+
+// reaches tells whether a directory of the host is the same, or one of the
+// runtime's, inside.
+func (c *container) reaches(dir string) bool {
+	host, err := c.resolve(dir)
+	return dir == "/" || err == nil && isDirectory(host)
+}
+
+func (c *container) add(at string, how partKind, source string) {
+	c.parts = append(c.parts, part{at, how, source})
+}
+
+func (c *container) has(at string) bool {
+	return slices.ContainsFunc(c.parts, func(p part) bool { return p.at == at })
+}
+
+// covers tells whether a part has the path already, be it the host's or the
+// runtime's.
+func (c *container) covers(dir string) bool {
+	return slices.ContainsFunc(c.parts, func(p part) bool {
+		return p.at == dir || strings.HasPrefix(dir, p.at+"/")
+	})
+}
+
+// arguments are those of bwrap(1).
+func (c *container) arguments() []string {
+	var args []string
+	for _, p := range c.parts {
+		args = append(args, string(p.how), p.source, p.at)
+	}
+	return append(args, "--remount-ro", "/", "--chdir", c.workDir)
+}
+
+// lookPath tells whether bwrap will find the command, which it reports with a
+// status of its own if not. The error is exec.ErrNotFound or fs.ErrPermission.
+func (c *container) lookPath(command, searchPath string) error {
+	if strings.Contains(command, "/") {
+		if !path.IsAbs(command) {
+			command = path.Join(c.workDir, command)
+		}
+		return c.executable(command)
+	}
+	err := error(exec.ErrNotFound)
+	for _, dir := range filepath.SplitList(searchPath) {
+		found := c.executable(path.Join(c.workDir, dir, command))
+		if path.IsAbs(dir) {
+			found = c.executable(path.Join(dir, command))
+		}
+		if found == nil {
+			return nil
+		}
+		if errors.Is(found, fs.ErrPermission) {
+			err = found
+		}
+	}
+	return err
+}
+
+func (c *container) executable(inside string) error {
+	host, err := c.resolve(inside)
+	if err != nil {
+		return exec.ErrNotFound
+	}
+	info, err := os.Stat(host)
+	switch {
+	case err != nil:
+		return exec.ErrNotFound
+	case info.IsDir() || info.Mode().Perm()&0o111 == 0:
+		return fs.ErrPermission
+	}
+	return nil
+}
+
+// resolve finds the path on the host of a path of the container, following
+// symlinks as they lead inside.
+func (c *container) resolve(inside string) (host string, err error) {
+	const mostLinks = 40 // as the kernel
+	done, left := "/", strings.Split(strings.Trim(path.Clean(inside), "/"), "/")
+	for links := 0; len(left) > 0; {
+		next := path.Join(done, left[0])
+		left = left[1:]
+		target, isLink, err := c.readlink(next)
+		if err != nil {
+			return "", err
+		}
+		if !isLink {
+			done = next
+			continue
+		}
+		if links++; links > mostLinks {
+			return "", fmt.Errorf("%s: too many symlinks", inside)
+		}
+		if path.IsAbs(target) {
+			done = "/"
+		}
+		left = append(strings.Split(strings.Trim(path.Clean(target), "/"), "/"), left...)
+	}
+	return c.host(done)
+}
+
+// readlink reads a symlink of the container.
+func (c *container) readlink(inside string) (target string, isLink bool, err error) {
+	for _, p := range c.parts {
+		if p.how == symlink && p.at == inside {
+			return p.source, true, nil
+		}
+	}
+	host, err := c.host(inside)
+	if err != nil {
+		if c.above(inside) {
+			return "", false, nil
+		}
+		return "", false, err
+	}
+	info, err := os.Lstat(host)
+	if err != nil {
+		return "", false, err
+	}
+	if info.Mode().Type() != fs.ModeSymlink {
+		return "", false, nil
+	}
+	target, err = os.Readlink(host)
+	return target, true, err
+}
+
+// host translates a path of the container that has no symlinks.
+func (c *container) host(inside string) (string, error) {
+	best := part{}
+	for _, p := range c.parts {
+		if p.how != symlink && len(p.at) > len(best.at) && (inside == p.at || strings.HasPrefix(inside, p.at+"/")) {
+			best = p
+		}
+	}
+	if best.at == "" {
+		return "", fmt.Errorf("%s: %w", inside, fs.ErrNotExist)
+	}
+	return best.source + strings.TrimPrefix(inside, best.at), nil
+}
+
+// above tells whether a path is a directory that holds parts.
+func (c *container) above(inside string) bool {
+	return inside == "/" || slices.ContainsFunc(c.parts, func(p part) bool {
+		return strings.HasPrefix(p.at, strings.TrimSuffix(inside, "/")+"/")
+	})
+}
+
+func isDirectory(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
+}

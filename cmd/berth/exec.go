@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"berth/store"
+)
+
+type execOptions struct {
+	ref       store.Ref
+	argv      []string
+	supervise bool
+}
+
+const superviseUsage = "stay until the last descendant has ended, also of those that close the lock"
+
+func (a *app) execCommand() *cli.Command {
+	var opt execOptions
+	return command(&cli.Command{
+		Name:      "exec",
+		Usage:     "run any command under a read lock of a version",
+		ArgsUsage: "REF COMMAND [ARGUMENT...]",
+		Description: `For launchers that bring their own container: the command finds the version
+in BERTH_REF, its files in BERTH_FILES and the locked descriptor in
+BERTH_LOCK_FD. The version stays for as long as any process has a copy of that
+descriptor. The exit status is the command's.
+
+Example: berth exec sniper ./launcher --runtime /path`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "supervise", Usage: superviseUsage, Destination: &opt.supervise},
+		},
+		Action: func(c *cli.Context) error {
+			if err := opt.parse(c); err != nil {
+				return err
+			}
+			return a.runExec(c.Context, opt)
+		},
+	})
+}
+
+func (opt *execOptions) parse(c *cli.Context) error {
+	args := c.Args().Slice()
+	if len(args) == 0 {
+		return usageError("say which version to run on, and what")
+	}
+	var err error
+	if opt.ref, err = store.ParseRef(args[0]); err != nil {
+		return err
+	}
+	opt.argv = args[1:]
+	if len(opt.argv) > 0 && opt.argv[0] == "--" {
+		opt.argv = opt.argv[1:]
+	}
+	if len(opt.argv) == 0 {
+		return usageError("say which command to run on " + args[0])
+	}
+	return nil
+}
+
+func (a *app) runExec(ctx context.Context, opt execOptions) error {
+	return a.underHold(ctx, opt, func(h *store.Hold) (launch, error) {
+		path, err := exec.LookPath(opt.argv[0])
+		if err != nil {
+			return launch{}, cannotRun(opt.argv[0], err)
+		}
+		return launch{path: path, argv: opt.argv, files: h.Files()}, nil
+	})
+}
+
+// cannotRun gives the status that a shell gives.
+func cannotRun(command string, err error) error {
+	status := exitNotRunnable
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+		status = exitNoCommand
+	}
+	var path *exec.Error
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	return &statusError{status, fmt.Errorf("cannot run %q: %w", command, err)}
+}
+
+// A launch is a program to execute, and where it finds the held files.
+type launch struct {
+	path  string
+	argv  []string
+	files string
+}
+
+// underHold takes a hold on the version, asks prepare what to execute on it,
+// and becomes that, or supervises it.
+func (a *app) underHold(ctx context.Context, opt execOptions, prepare func(*store.Hold) (launch, error)) error {
+	var from *store.Store
+	var held *store.Hold
+	stores, err := a.read()
+	if err != nil {
+		return err
+	}
+	defer closeAll(stores)
+	err = &store.RefError{Op: "use", Ref: opt.ref, Err: store.ErrNotFound}
+	for _, s := range stores {
+		if held, err = s.Hold(ctx, opt.ref); !isNotFound(err) {
+			from = s
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer held.Release()
+	l, err := prepare(held)
+	if err != nil {
+		return err
+	}
+	fd, err := held.Inherit()
+	if err != nil {
+		return err
+	}
+	env := append(os.Environ(),
+		"BERTH_REF="+held.Ref.String(),
+		"BERTH_FILES="+l.files,
+		"BERTH_LOCK_FD="+strconv.Itoa(fd),
+	)
+	if opt.supervise {
+		return a.superviseHeld(ctx, from, held, l, env)
+	}
+	if err := unix.Exec(l.path, l.argv, env); err != nil {
+		return cannotRun(l.argv[0], err)
+	}
+	return nil
+}

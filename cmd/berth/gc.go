@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"berth/config"
+	"berth/gc"
+	"berth/store"
+)
+
+type gcOptions struct {
+	names  []string
+	dryRun bool
+	keep   int // -1: as the configuration says
+	wait   time.Duration
+}
+
+func (a *app) gcCommand() *cli.Command {
+	opt := gcOptions{keep: -1}
+	var wait string
+	return command(&cli.Command{
+		Name:      "gc",
+		Usage:     "collect the versions that the policy gives up and nobody uses",
+		ArgsUsage: "[NAME...]",
+		Description: `What is current, pinned or in use stays. What is in use and would go
+otherwise is deferred: a later gc collects it. Deferring is no failure.
+
+Example: berth gc --dry-run`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "show what would be done, and why", Destination: &opt.dryRun},
+			&cli.IntFlag{Name: "keep", Usage: "keep the `N` most recently current versions besides the current one", Value: -1, DefaultText: "as configured", Destination: &opt.keep},
+			&cli.StringFlag{Name: "wait", Usage: "wait up to `DURATION` (30s, 2h, 1d) for what is in use", Destination: &wait},
+		},
+		Action: func(c *cli.Context) error {
+			if c.IsSet("keep") && opt.keep < 0 {
+				return usageError("--keep is a number of versions, 0 or more")
+			}
+			var err error
+			if opt.wait, err = duration("wait", wait); err != nil {
+				return err
+			}
+			opt.names = c.Args().Slice()
+			return a.runGC(c.Context, opt)
+		},
+	})
+}
+
+func duration(flag, text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := config.ParseDuration(text)
+	if err != nil {
+		return 0, usageError(fmt.Sprintf("--%s: %v", flag, err))
+	}
+	return d, nil
+}
+
+func (a *app) runGC(ctx context.Context, opt gcOptions) error {
+	cfg, err := a.config()
+	if err != nil {
+		return err
+	}
+	s, err := a.change()
+	if errors.Is(err, store.ErrNoStore) {
+		a.detail("nothing to collect: %v", err)
+		return a.printResult(gc.Result{}, opt.dryRun)
+	}
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	c := collector(s, cfg, opt.keep)
+	if opt.dryRun {
+		r, err := c.Preview(ctx, opt.names)
+		if err != nil {
+			return err
+		}
+		return a.printResult(r, true)
+	}
+	r, err := c.Collect(ctx, opt.names, nil)
+	if err == nil && opt.wait > 0 && len(r.Deferred) > 0 {
+		a.note("waiting up to %s for %s", opt.wait, r.Deferred[0].Ref)
+		waiting, cancel := context.WithTimeout(ctx, opt.wait)
+		defer cancel()
+		r, err = c.AwaitFree(waiting, opt.names, r, nil)
+		if err == nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, a.printResult(r, false))
+	}
+	return a.printResult(r, false)
+}
+
+// collector is one for the store, by the rules of the configuration.
+func collector(s *store.Store, cfg config.Config, keep int) *gc.Collector {
+	return &gc.Collector{
+		Store: s,
+		Policy: func(name string) gc.Policy {
+			p := cfg.PolicyFor(name)
+			if keep >= 0 {
+				p.Keep = keep
+			}
+			return gc.Policy{Keep: p.Keep, KeepNewer: p.KeepNewer, Grace: p.Grace}
+		},
+		Limits:                  gc.Limits{MaxSize: cfg.GC.MaxSize, MinFree: cfg.GC.MinFree},
+		RequireCompleteEvidence: cfg.GC.RequireCompleteEvidence,
+		MayEnter:                s.OpenToOthers(),
+	}
+}
+
+// collectAfterUpgrade collects by policy and adds what was done to out.
+func (a *app) collectAfterUpgrade(ctx context.Context, names []string, out *resultJSON) error {
+	cfg, err := a.config()
+	if err != nil {
+		return err
+	}
+	s, err := a.change()
+	if errors.Is(err, store.ErrNoStore) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	r, err := collector(s, cfg, -1).Collect(ctx, names, nil)
+	if err != nil {
+		return err
+	}
+	out.add(r)
+	if !a.json {
+		return a.tellResult(r, false)
+	}
+	return failures(r)
+}
+
+// failures is the error of a collection in which some version failed.
+func failures(r gc.Result) error {
+	if len(r.Failed) == 0 {
+		return nil
+	}
+	var errs []error
+	for _, f := range r.Failed {
+		errs = append(errs, fmt.Errorf("%s: %w", f.Ref, f.Err))
+	}
+	return &statusError{exitIO, errors.Join(errs...)}
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"berth/store"
+	"berth/store/archive"
+	"berth/store/source"
+)
+
+type installOptions struct {
+	what     string
+	as       string
+	activate bool
+	noSync   bool
+}
+
+func (a *app) installCommand() *cli.Command {
+	var opt installOptions
+	return command(&cli.Command{
+		Name:      "install",
+		Usage:     "unpack one more version of a runtime",
+		ArgsUsage: "SOURCE|NAME[@VERSION]",
+		Description: `SOURCE is an archive (tar, plain or in zstd, gzip, xz or bzip2) or a
+directory. NAME is a runtime of the configuration, whose channel is asked.
+The first version of a runtime becomes current; a later one with --switch.
+
+Example: berth install sniper-3.0.20250108.112707.tar.gz --switch`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "as", Usage: "install it as `NAME@VERSION`", Destination: &opt.as},
+			&cli.BoolFlag{Name: "switch", Usage: "make it the current version", Destination: &opt.activate},
+			&cli.BoolFlag{Name: "no-sync", Usage: "do not wait for the disk: not safe against a power cut", Destination: &opt.noSync},
+		},
+		Action: func(c *cli.Context) error {
+			var err error
+			if opt.what, err = oneArg(c, "what to install"); err != nil {
+				return err
+			}
+			return a.runInstall(c.Context, opt)
+		},
+	})
+}
+
+func (a *app) runInstall(ctx context.Context, opt installOptions) error {
+	artifact, err := a.artifact(ctx, opt.what, opt.as)
+	if err != nil {
+		return err
+	}
+	done, err := a.install(ctx, artifact, opt)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(resultJSON{Installed: installedJSON(done)})
+	}
+	return nil
+}
+
+// artifact finds what an argument of install means.
+func (a *app) artifact(ctx context.Context, what, as string) (source.Artifact, error) {
+	if !isSource(what) {
+		return a.fromChannel(ctx, what, as)
+	}
+	artifact, err := source.File(what)
+	if err != nil {
+		return artifact, err
+	}
+	if as != "" {
+		ref, err := store.ParseRef(as)
+		if err != nil {
+			return artifact, err
+		}
+		if ref.Version == "" {
+			return artifact, usageError(fmt.Sprintf("--as %s: a version is needed, NAME@VERSION", as))
+		}
+		artifact.Name, artifact.Version = ref.Name, ref.Version
+	}
+	if artifact.Version == "" {
+		if err := nameFromMetadata(ctx, &artifact); err != nil {
+			return artifact, err
+		}
+	}
+	return artifact, nil
+}
+
+// isSource tells a file from a name of the configuration.
+func isSource(what string) bool {
+	return strings.ContainsRune(what, os.PathSeparator) || what == "." || what == ".." || source.IsArchive(what)
+}
+
+// nameFromMetadata takes name and version from the archive itself, which has
+// to be read through to its metadata for that.
+func nameFromMetadata(ctx context.Context, artifact *source.Artifact) error {
+	text, err := metadataOf(ctx, *artifact)
+	if err != nil {
+		return err
+	}
+	name, version := archive.Identity(text)
+	if !store.ValidName(name) || !store.ValidVersion(version) {
+		return &hintedError{
+			usageError(fmt.Sprintf("cannot tell the name and version of %q", artifact.Origin)),
+			"give them with --as NAME@VERSION",
+		}
+	}
+	artifact.Name, artifact.Version = name, version
+	return nil
+}
+
+func metadataOf(ctx context.Context, artifact source.Artifact) ([]byte, error) {
+	if artifact.Directory != "" {
+		text, err := os.ReadFile(filepath.Join(artifact.Directory, "metadata"))
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil
+		}
+		return text, err
+	}
+	r, err := artifact.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return archive.Metadata(ctx, r)
+}
+
+// fromChannel finds a version of a runtime in its channel: the greatest, if
+// the ref has none.
+func (a *app) fromChannel(ctx context.Context, what, as string) (source.Artifact, error) {
+	if as != "" {
+		return source.Artifact{}, usageError("--as goes with a file or directory only")
+	}
+	ref, err := store.ParseRef(what)
+	if err != nil {
+		return source.Artifact{}, err
+	}
+	offers, err := a.offers(ctx, ref.Name)
+	if err != nil {
+		return source.Artifact{}, err
+	}
+	if ref.Version == "" {
+		return newest(offers), nil
+	}
+	for _, o := range offers {
+		if o.Version == ref.Version {
+			return o, nil
+		}
+	}
+	return source.Artifact{}, &store.RefError{Op: "install", Ref: ref, Err: fmt.Errorf("the channel does not have it: %w", source.ErrNotFound)}
+}
+
+// install carries out one installation and tells what was done.
+func (a *app) install(ctx context.Context, artifact source.Artifact, opt installOptions) (*store.Installed, error) {
+	cfg, err := a.config()
+	if err != nil {
+		return nil, err
+	}
+	s, err := a.create(ctx, a.options())
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	if err := a.drain(ctx, s); err != nil {
+		return nil, err
+	}
+	meter := a.meter("installing "+artifact.Name+"@"+artifact.Version, artifact.Size)
+	done, err := s.Install(ctx, artifact, store.InstallOptions{
+		Activate: opt.activate, NoSync: opt.noSync,
+		MaxSize: cfg.Store.MaxUnpacked, Read: meter.add,
+	})
+	meter.stop()
+	if err != nil {
+		return nil, err
+	}
+	if done.Warning != nil {
+		a.note("%v", done.Warning)
+	}
+	a.tellInstalled(done)
+	return done, nil
+}
+
+// drain begins every change of a store, and says what it could not do.
+func (a *app) drain(ctx context.Context, s *store.Store) error {
+	remnants, err := s.Drain(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range remnants {
+		switch {
+		case r.Err == nil:
+			a.detail("removed the rest of %s, which freed %s", r.Ref, size(r.Freed))
+		case isBusy(r.Err):
+			a.detail("%s waits in the trash: %v", r.Ref, r.Err)
+		default:
+			a.note("cannot remove %q: %v", r.Path, r.Err)
+		}
+	}
+	return nil
+}
+
+func (a *app) tellInstalled(done *store.Installed) {
+	switch {
+	case done.Already && done.Activated:
+		a.note("%s was installed; it is current now", done.Ref)
+	case done.Already:
+		a.note("%s is installed already", done.Ref)
+	case done.Activated:
+		a.note("installed %s (%s); it is current", done.Ref, size(done.Written))
+	default:
+		a.note("installed %s (%s)", done.Ref, size(done.Written))
+	}
+	d := done.Dropped
+	for _, left := range []struct {
+		n    int
+		what string
+	}{
+		{d.SetID, "setuid and setgid bits"},
+		{d.Xattrs, "extended attributes other than user.*"},
+		{d.Nodes, "devices, fifos and sockets"},
+		{d.Beside, "entries beside files/ and metadata"},
+	} {
+		if left.n > 0 {
+			a.note("left out %d %s", left.n, left.what)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"berth/store"
+)
+
+func (a *app) listCommand() *cli.Command {
+	return command(&cli.Command{
+		Name:      "list",
+		Usage:     "list the installed versions",
+		ArgsUsage: "[NAME]",
+		Description: `Shows which version is current, and which are pinned, in use, or to be
+removed as soon as they are free.
+
+Example: berth list sniper`,
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 1 {
+				return usageError(fmt.Sprintf("%q is one argument too many", c.Args().Get(1)))
+			}
+			return a.runList(c.Context, c.Args().First())
+		},
+	})
+}
+
+type deploymentJSON struct {
+	Store       string     `json:"store"`
+	Name        string     `json:"name"`
+	Version     string     `json:"version"`
+	Current     bool       `json:"current"`
+	Pinned      bool       `json:"pinned"`
+	State       string     `json:"state"`
+	InUse       string     `json:"in_use"`
+	Holders     int        `json:"holders"`
+	Size        int64      `json:"size"`
+	InstalledAt *time.Time `json:"installed_at"`
+	ActivatedAt *time.Time `json:"activated_at"`
+	DeferredAt  *time.Time `json:"deferred_at,omitempty"`
+	Error       string     `json:"error,omitempty"`
+}
+
+func (a *app) runList(ctx context.Context, name string) error {
+	if name != "" && !store.ValidName(name) {
+		return fmt.Errorf("%w: %q is no name of a runtime", store.ErrBadRef, name)
+	}
+	stores, err := a.read()
+	if err != nil {
+		return err
+	}
+	defer closeAll(stores)
+	found := false
+	documents := []deploymentJSON{}
+	var rows [][]string
+	for _, s := range stores {
+		list, err := s.List(name)
+		if err != nil {
+			if isNotFound(err) {
+				continue
+			}
+			return err
+		}
+		found = true
+		holders, err := a.holders(ctx, s, list)
+		if err != nil {
+			return err
+		}
+		for _, d := range list {
+			uses := holders[d.Ref]
+			documents = append(documents, listJSON(s, d, uses))
+			rows = append(rows, a.listRow(d, uses))
+		}
+		trash, _, err := s.Trash(ctx)
+		if err != nil {
+			return err
+		}
+		for _, t := range trash {
+			if !a.json && (name == "" || t.Ref.Name == name) {
+				rows = append(rows, []string{t.Ref.Name, t.Ref.Version, "-", "-", a.trashState(t)})
+			}
+		}
+	}
+	if name != "" && !found {
+		return &store.RefError{Op: "list", Ref: store.Ref{Name: name}, Err: store.ErrNotFound}
+	}
+	if a.json {
+		return a.printJSON(documents)
+	}
+	return a.table(a.out, a.outTerminal, []string{"NAME", "VERSION", "SIZE", "AGE", "STATE"}, rows)
+}
+
+// holders asks for the processes behind the locks of those that are locked.
+func (a *app) holders(ctx context.Context, s *store.Store, list []store.Deployment) (map[store.Ref][]store.Use, error) {
+	locked := slices.DeleteFunc(slices.Clone(list), func(d store.Deployment) bool { return d.Locked != store.Yes })
+	if len(locked) == 0 {
+		return nil, nil
+	}
+	found, _, err := s.Occupants(ctx, locked)
+	if err != nil {
+		return nil, err
+	}
+	uses := make(map[store.Ref][]store.Use)
+	for _, o := range found {
+		uses[o.Ref] = o.Uses
+	}
+	return uses, nil
+}
+
+func countHolders(uses []store.Use) int {
+	pids := make(map[int]bool)
+	for _, u := range uses {
+		if u.How == store.ByLock {
+			pids[u.PID] = true
+		}
+	}
+	return len(pids)
+}
+
+func listJSON(s *store.Store, d store.Deployment, uses []store.Use) deploymentJSON {
+	j := deploymentJSON{
+		Store: s.Path(), Name: d.Ref.Name, Version: d.Ref.Version,
+		Current: d.Current, Pinned: d.Pinned, State: "ready",
+		InUse: string(d.Locked), Holders: countHolders(uses), Size: d.Size,
+		InstalledAt: optionalTime(d.Installed), ActivatedAt: optionalTime(d.Activated),
+		DeferredAt: optionalTime(d.DeferredAt),
+	}
+	if d.Deferred {
+		j.State = "deferred"
+	}
+	if d.Err != nil {
+		j.Error = d.Err.Error()
+	}
+	return j
+}
+
+func (a *app) listRow(d store.Deployment, uses []store.Use) []string {
+	return []string{d.Ref.Name, d.Ref.Version, size(d.Size), age(d.Installed), a.state(d, uses)}
+}
+
+// state describes a deployment in a few words.
+func (a *app) state(d store.Deployment, uses []store.Use) string {
+	var words []string
+	add := func(is bool, code, word string) {
+		if is {
+			words = append(words, a.colour(a.outTerminal, code, word))
+		}
+	}
+	add(d.Current, green, "current")
+	add(d.Pinned, green, "pinned")
+	inUse := "in use"
+	if n := countHolders(uses); n > 0 {
+		inUse = fmt.Sprintf("in use (%d)", n)
+	}
+	add(d.Locked == store.Yes, yellow, inUse)
+	if d.Deferred {
+		deferred := "deferred " + age(d.DeferredAt)
+		if len(uses) > 0 {
+			deferred += ", " + (&store.InUseError{Uses: uses}).Error()
+		}
+		add(true, yellow, deferred)
+	}
+	if d.Err != nil {
+		add(true, red, safe(d.Err.Error()))
+	}
+	if len(words) == 0 {
+		return "-"
+	}
+	return strings.Join(words, ", ")
+}
+
+func (a *app) trashState(t store.Occupied) string {
+	if len(t.Uses) == 0 {
+		return a.colour(a.outTerminal, yellow, "in the trash")
+	}
+	return a.colour(a.outTerminal, yellow, "in the trash, "+(&store.InUseError{Uses: t.Uses}).Error())
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"berth/store"
+)
+
+func (a *app) psCommand() *cli.Command {
+	return command(&cli.Command{
+		Name:      "ps",
+		Usage:     "show who uses which version",
+		ArgsUsage: "[REF]",
+		Description: `Shows every process that holds a lock on a version, or uses its files in
+another way, also of versions that are in the trash already.
+
+Example: berth ps sniper@0.20191024.0`,
+		Action: func(c *cli.Context) error {
+			if c.NArg() == 0 {
+				return a.runPs(c.Context, "")
+			}
+			ref, err := oneArg(c, "which version")
+			if err != nil {
+				return err
+			}
+			return a.runPs(c.Context, ref)
+		},
+	})
+}
+
+type useJSON struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	processJSON
+	Trashed bool `json:"trashed"`
+}
+
+func (a *app) runPs(ctx context.Context, text string) error {
+	var ref store.Ref
+	if text != "" {
+		var err error
+		if ref, err = store.ParseRef(text); err != nil {
+			return err
+		}
+	}
+	stores, err := a.read()
+	if err != nil {
+		return err
+	}
+	defer closeAll(stores)
+	found := text == ""
+	var all []store.Occupied
+	for _, s := range stores {
+		list, err := s.List(ref.Name)
+		if err != nil && !isNotFound(err) {
+			return err
+		}
+		var asked []store.Deployment
+		for _, d := range list {
+			if matches(ref, d.Ref) {
+				asked = append(asked, d)
+			}
+		}
+		occupied, blind, err := s.Occupants(ctx, asked)
+		if err != nil {
+			return err
+		}
+		trash, blindTrash, err := s.Trash(ctx)
+		if err != nil {
+			return err
+		}
+		for _, t := range trash {
+			if matches(ref, t.Ref) {
+				occupied = append(occupied, t)
+			}
+		}
+		found = found || len(occupied) > 0
+		all = append(all, occupied...)
+		for _, b := range append(blind, blindTrash...) {
+			a.detail("not seen: %s", b.Text)
+		}
+	}
+	if !found {
+		return &store.RefError{Op: "find", Ref: ref, Err: store.ErrNotFound}
+	}
+	if a.json {
+		return a.printJSON(usesJSON(all))
+	}
+	return a.printUses(a.out, all)
+}
+
+// matches tells whether a version is meant: "" means any.
+func matches(want, ref store.Ref) bool {
+	return (want.Name == "" || want.Name == ref.Name) && (want.Version == "" || want.Version == ref.Version)
+}
+
+func usesJSON(all []store.Occupied) []useJSON {
+	list := []useJSON{}
+	for _, o := range all {
+		for _, p := range processesJSON(o.Uses) {
+			list = append(list, useJSON{o.Ref.Name, o.Ref.Version, p, o.Trashed})
+		}
+	}
+	return list
+}
+
+// printUses prints a line for every way of use.
+func (a *app) printUses(to io.Writer, all []store.Occupied) error {
+	var rows [][]string
+	for _, o := range all {
+		for _, u := range o.Uses {
+			since := "-"
+			if !u.Since.IsZero() {
+				since = u.Since.Local().Format("2006-01-02 15:04")
+			}
+			where := o.Ref.String()
+			if o.Trashed {
+				where += " (trash)"
+			}
+			rows = append(rows, []string{where, strconv.Itoa(u.PID), u.Account, safe(u.Command), since, string(u.How), safe(u.Path)})
+		}
+	}
+	terminal := a.outTerminal
+	if to == a.err {
+		terminal = a.errTerminal
+	}
+	return a.table(to, terminal, []string{"VERSION", "PID", "ACCOUNT", "COMMAND", "SINCE", "HOW", "PATH"}, rows)
+}
+
+func isNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) }

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"berth/gc"
+	"berth/lock"
+	"berth/store"
+)
+
+type removeOptions struct {
+	refs []string
+	all  bool
+	late bool
+	wait time.Duration
+}
+
+func (a *app) removeCommand() *cli.Command {
+	var opt removeOptions
+	var wait string
+	return command(&cli.Command{
+		Name:      "remove",
+		Usage:     "remove versions that nobody uses",
+		ArgsUsage: "NAME@VERSION... | NAME --all",
+		Description: `A version in use stays, and the exit status is 75. With --defer it takes no
+new programs and is removed as soon as the last one has ended. What is pinned
+stays, and so does the current version while the runtime has others.
+
+Example: berth remove sniper@0.20191024.0 --defer`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "all", Usage: "remove every version of NAME, the current one last", Destination: &opt.all},
+			&cli.BoolFlag{Name: "defer", Usage: "remove what is in use as soon as it is free", Destination: &opt.late},
+			&cli.StringFlag{Name: "wait", Usage: "wait up to `DURATION` for its users", Destination: &wait},
+		},
+		Action: func(c *cli.Context) error {
+			var err error
+			if opt.wait, err = duration("wait", wait); err != nil {
+				return err
+			}
+			if opt.refs = c.Args().Slice(); len(opt.refs) == 0 {
+				return usageError("say what to remove: NAME@VERSION")
+			}
+			return a.runRemove(c.Context, opt)
+		},
+	})
+}
+
+func (a *app) runRemove(ctx context.Context, opt removeOptions) error {
+	refs := make([]store.Ref, len(opt.refs))
+	for i, text := range opt.refs {
+		var err error
+		if refs[i], err = store.ParseRef(text); err != nil {
+			return err
+		}
+		switch {
+		case opt.all && refs[i].Version != "":
+			return usageError("--all goes with a NAME without a version")
+		case !opt.all && refs[i].Version == "":
+			return usageError("say which version of " + text + " to remove, or --all")
+		}
+	}
+	s, err := a.change()
+	if errors.Is(err, store.ErrNoStore) {
+		return &store.RefError{Op: "remove", Ref: refs[0], Err: store.ErrNotFound}
+	}
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := a.drain(ctx, s); err != nil {
+		return err
+	}
+	if refs, err = versionsOf(s, refs, opt.all); err != nil {
+		return err
+	}
+	if opt.wait > 0 {
+		waiting, cancel := context.WithTimeout(ctx, opt.wait)
+		defer cancel()
+		return a.removeAll(ctx, waiting, s, refs, opt)
+	}
+	return a.removeAll(ctx, nil, s, refs, opt)
+}
+
+// versionsOf replaces names by all their versions, the current one last.
+func versionsOf(s *store.Store, refs []store.Ref, all bool) ([]store.Ref, error) {
+	if !all {
+		return refs, nil
+	}
+	var versions []store.Ref
+	for _, ref := range refs {
+		list, err := s.List(ref.Name)
+		if err != nil {
+			return nil, err
+		}
+		slices.SortStableFunc(list, func(x, y store.Deployment) int {
+			switch {
+			case x.Current == y.Current:
+				return 0
+			case x.Current:
+				return 1
+			}
+			return -1
+		})
+		for _, d := range list {
+			versions = append(versions, d.Ref)
+		}
+	}
+	return versions, nil
+}
+
+// removeAll removes one after the other, and goes on after a failure.
+func (a *app) removeAll(ctx, waiting context.Context, s *store.Store, refs []store.Ref, opt removeOptions) error {
+	var r gc.Result
+	var errs []error
+	for _, ref := range refs {
+		freed, err := a.removeOne(ctx, waiting, s, ref, opt)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		busy := (*store.InUseError)(nil)
+		errors.As(err, &busy)
+		switch {
+		case err == nil:
+			r.Removed = append(r.Removed, gc.Removal{Ref: ref, Reason: "it was asked for", Freed: freed})
+		case busy != nil && (opt.late || busy.Trashed):
+			r.Deferred = append(r.Deferred, gc.Deferral{Ref: ref, Rule: gc.RuleCondemned, Reason: "it is in use", Trashed: busy.Trashed, Uses: busy.Uses})
+		case busy != nil:
+			r.Kept = append(r.Kept, gc.Kept{Ref: ref, Rule: gc.RuleInUse, Reason: "it is in use"})
+			errs = append(errs, err)
+		default:
+			r.Failed = append(r.Failed, gc.Failure{Ref: ref, Err: err})
+			errs = append(errs, err)
+		}
+		if busy != nil && !a.json {
+			a.printUses(a.err, []store.Occupied{{Ref: ref, Trashed: busy.Trashed, Uses: busy.Uses}})
+		}
+	}
+	if a.json {
+		var out resultJSON
+		out.add(r)
+		if err := a.printJSON(out); err != nil {
+			return err
+		}
+	} else {
+		for _, d := range r.Removed {
+			a.note("removed %s, which freed %s", d.Ref, size(d.Freed))
+		}
+		for _, d := range r.Deferred {
+			a.note("%s is in use; it goes as soon as it is free", d.Ref)
+		}
+	}
+	switch {
+	case len(errs) == 0:
+		return nil
+	case len(errs) == 1 && len(refs) == 1:
+		return errs[0]
+	}
+	return &statusError{statusOfAll(errs), errors.Join(errs...)}
+}
+
+// statusOfAll is the common status of several errors, or that of a partial
+// failure.
+func statusOfAll(errs []error) int {
+	status := statusOf(errs[0])
+	for _, err := range errs[1:] {
+		if statusOf(err) != status {
+			return exitIO
+		}
+	}
+	return status
+}
+
+func (a *app) removeOne(ctx, waiting context.Context, s *store.Store, ref store.Ref, opt removeOptions) (freed int64, err error) {
+	const pause = 150 * time.Millisecond
+	for told := false; ; {
+		freed, err = collectOne(ctx, s, ref)
+		if waiting == nil || !isBusy(err) {
+			break
+		}
+		if !told {
+			a.note("waiting up to %s: %v", opt.wait, err)
+			told = true
+		}
+		select {
+		case <-waiting.Done():
+		case <-time.After(pause):
+			continue
+		}
+		break
+	}
+	if !opt.late || !isBusy(err) {
+		return freed, err
+	}
+	if busy := (*store.InUseError)(nil); errors.As(err, &busy) && busy.Trashed {
+		return freed, err
+	}
+	if err := s.Defer(ctx, ref); err != nil {
+		return 0, err
+	}
+	// The last of them may have left before it could see the mark.
+	return collectOne(ctx, s, ref)
+}
+
+func collectOne(ctx context.Context, s *store.Store, ref store.Ref) (int64, error) {
+	d, err := s.Lookup(ref)
+	if err != nil {
+		return 0, err
+	}
+	return s.Collect(ctx, *d, store.CollectOptions{Last: d.Current})
+}
+
+func isBusy(err error) bool { return errors.Is(err, lock.ErrBusy) }

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/urfave/cli/v2"
+
+	"berth/store"
+)
+
+func (a *app) runCommand() *cli.Command {
+	var opt execOptions
+	return command(&cli.Command{
+		Name:      "run",
+		Usage:     "run a command in a version, in a container",
+		ArgsUsage: "REF COMMAND [ARGUMENT...]",
+		Description: `The version is mounted read-only by bubblewrap, as /usr, or as the root if
+it has a usr of its own. Home, working directory, /tmp, /dev, /proc, /run/user
+and the network are the host's. The version stays for as long as the command
+or a child of it has the locked descriptor. The exit status is the command's.
+
+Example: berth run sniper python3 -c 'print("hello")'`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "supervise", Usage: superviseUsage, Destination: &opt.supervise},
+		},
+		Action: func(c *cli.Context) error {
+			if err := opt.parse(c); err != nil {
+				return err
+			}
+			return a.runRun(c.Context, opt)
+		},
+	})
+}
+
+func (a *app) runRun(ctx context.Context, opt execOptions) error {
+	return a.underHold(ctx, opt, func(h *store.Hold) (launch, error) {
+		bwrap, err := exec.LookPath("bwrap")
+		if err != nil {
+			return launch{}, &statusError{exitUnavailable, &hintedError{
+				fmt.Errorf("cannot run a container: %w", err),
+				"install the package bubblewrap, or use 'berth exec', which needs no container",
+			}}
+		}
+		box, err := newContainer(h.Files())
+		if err != nil {
+			return launch{}, fmt.Errorf("cannot lay out a container of %s: %w", h.Ref, err)
+		}
+		if err := box.lookPath(opt.argv[0], os.Getenv("PATH")); err != nil {
+			return launch{}, cannotRun(opt.argv[0], err)
+		}
+		argv := append([]string{"bwrap"}, box.arguments()...)
+		argv = append(append(argv, "--"), opt.argv...)
+		return launch{path: bwrap, argv: argv, files: box.files}, nil
+	})
+}

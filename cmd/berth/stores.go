@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"berth/config"
+	"berth/gc/occupancy"
+	"berth/store"
+)
+
+const systemStore = "/var/lib/berth"
+
+// userStore is the person's own: "" if he has no home.
+func userStore() string {
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "berth")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil || !filepath.IsAbs(home) {
+		return ""
+	}
+	return filepath.Join(home, ".local", "share", "berth")
+}
+
+// places are the stores that the command line chooses, the first being the one
+// that is changed.
+func (a *app) places() []string {
+	own := userStore()
+	switch {
+	case a.storeDir != "":
+		return []string{a.storeDir}
+	case a.system || own == "":
+		return []string{systemStore}
+	case a.user:
+		return []string{own}
+	}
+	return []string{own, systemStore}
+}
+
+func (a *app) options() store.Options {
+	return store.Options{
+		Looker: occupancy.New(),
+		Notice: func(what string) { a.note("%s", what) },
+	}
+}
+
+// writable is the path of the store that is changed.
+func (a *app) writable() string {
+	places := a.places()
+	if len(places) == 2 && os.Geteuid() == 0 {
+		return systemStore
+	}
+	return places[0]
+}
+
+// change opens the store that is to be changed. There must be one.
+func (a *app) change() (*store.Store, error) {
+	return store.Open(a.writable(), a.options())
+}
+
+// create opens the store that is to be changed, and makes it if need be.
+func (a *app) create(ctx context.Context, opt store.Options) (*store.Store, error) {
+	return store.Create(ctx, a.writable(), opt)
+}
+
+// read opens the stores that are there, in the order in which they are looked
+// through.
+func (a *app) read() ([]*store.Store, error) {
+	var open []*store.Store
+	for _, path := range a.places() {
+		s, err := store.Open(path, a.options())
+		if errors.Is(err, store.ErrNoStore) {
+			continue
+		}
+		if err != nil {
+			closeAll(open)
+			return nil, err
+		}
+		open = append(open, s)
+	}
+	return open, nil
+}
+
+func closeAll(stores []*store.Store) {
+	for _, s := range stores {
+		s.Close()
+	}
+}
+
+// inFirst calls fn for one store after the other, until it finds what it is
+// looking for: until its error is not store.ErrNotFound.
+func (a *app) inFirst(ref store.Ref, fn func(*store.Store) error) error {
+	stores, err := a.read()
+	if err != nil {
+		return err
+	}
+	defer closeAll(stores)
+	err = &store.RefError{Op: "find", Ref: ref, Err: store.ErrNotFound}
+	for _, s := range stores {
+		if err = fn(s); !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+	}
+	return err
+}
+
+func (a *app) config() (config.Config, error) {
+	if a.configFile != "" {
+		return config.LoadFile(a.configFile)
+	}
+	return config.Load(config.Paths(os.Geteuid() == 0, os.Getenv)...)
+}

@@ -1,0 +1,130 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// deleteTree deletes a settled tree, whose write locks the caller holds until
+// it is gone. Lock files go first: somebody who comes late then finds none and
+// does not start. Were they last, a kill half way would leave half a tree that
+// can be locked.
+//
+// Several processes may delete one tree at once, which happens to one without
+// lock files: what is gone already is no error, and a directory in which
+// another still works is left to the next drain.
+func (s *Store) deleteTree(ctx context.Context, c *condemned) (freed int64, err error) {
+	w := &deletion{ctx: ctx, told: s.opt.Deleted}
+	if files, err := c.dir.openOwnDir(filesDir); err == nil {
+		err = w.file(files, refFile)
+		files.Close()
+		if err != nil {
+			return w.freed, err
+		}
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return 0, err
+	}
+	err = walkDirs(ctx, c.dir, ".", func(d dir, _ string, list []fs.DirEntry) error {
+		for _, e := range list {
+			if isNestedRef(e) {
+				return w.file(d, refFile)
+			}
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return w.freed, err
+	}
+	if err := w.content(c.dir); err != nil {
+		return w.freed, err
+	}
+	err = c.parent.rmdir(c.name)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTEMPTY) {
+		err = nil
+	}
+	return w.freed, err
+}
+
+// deletion counts what it frees.
+type deletion struct {
+	ctx   context.Context
+	told  func(int64)
+	freed int64
+}
+
+func (w *deletion) content(d dir) error {
+	if w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
+	}
+	list, err := d.entries()
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if e.IsDir() {
+			err = w.directory(d, e.Name())
+		} else {
+			err = w.file(d, e.Name())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *deletion) directory(d dir, name string) error {
+	sub, err := d.openOwnDir(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	if err := w.content(sub); err != nil {
+		return err
+	}
+	err = writable(d, func() error { return d.rmdir(name) })
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTEMPTY) {
+		return nil
+	}
+	return err
+}
+
+func (w *deletion) file(d dir, name string) error {
+	st, err := d.lstat(name)
+	if err == nil {
+		err = writable(d, func() error { return d.unlink(name) })
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if st.Nlink == 1 {
+		w.freed += st.Blocks * 512
+		if w.told != nil {
+			w.told(st.Blocks * 512)
+		}
+	}
+	return nil
+}
+
+// writable runs fn, which removes a name from d, and once more with the
+// owner's full rights to d if they were lacking.
+func writable(d dir, fn func() error) error {
+	err := fn()
+	if !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	if chmodErr := unix.Fchmod(int(d.Fd()), 0o700); chmodErr != nil {
+		return err
+	}
+	return fn()
+}

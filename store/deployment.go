@@ -1,0 +1,284 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+	"golang.org/x/sys/unix"
+
+	"berth/lock"
+)
+
+// Answer is one of yes, no and unknown.
+type Answer string
+
+const (
+	Yes     Answer = "yes"
+	No      Answer = "no"
+	Unknown Answer = "unknown"
+)
+
+// A Deployment is what can be said about one version at one moment.
+type Deployment struct {
+	Ref        Ref
+	Current    bool
+	Pinned     bool
+	Deferred   bool      // condemned by "remove --defer"
+	DeferredAt time.Time // when; zero if it is not
+	// Locked tells whether somebody holds a lock on its files/.ref. Unknown
+	// comes with Err.
+	Locked    Answer
+	Size      int64     // content in bytes, each inode once
+	Installed time.Time // when it was published
+	Activated time.Time // when it last became current; zero if never
+	Origin    string    // where it came from
+	Digest    string    // of the archive, "sha256:HEX"; "" of a directory
+	// Err says why it is broken or cannot be examined. The rest may be zero.
+	Err error
+
+	id   fileID
+	path string
+}
+
+// Path is the absolute path of the deployment's directory.
+func (d *Deployment) Path() string { return d.path }
+
+// record is deployment.toml.
+type record struct {
+	Name      string    `toml:"name"`
+	Version   string    `toml:"version"`
+	Origin    string    `toml:"origin"`
+	Digest    string    `toml:"digest,omitempty"`
+	Installed time.Time `toml:"installed"`
+	Size      int64     `toml:"size"`
+	// Links are the groups of paths in files/ that share an inode, which the
+	// manifest cannot say.
+	Links [][]string `toml:"links,omitempty"`
+}
+
+func (r *record) encode() ([]byte, error) {
+	var buf bytes.Buffer
+	err := toml.NewEncoder(&buf).Encode(r)
+	return buf.Bytes(), err
+}
+
+func readRecord(dep dir) (*record, error) {
+	f, err := dep.openFile(deploymentFile, unix.O_RDONLY)
+	if err != nil {
+		return nil, broken(err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return nil, err
+	}
+	r := new(record)
+	if err := toml.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrBroken, f.Name(), err)
+	}
+	return r, nil
+}
+
+// List describes the deployments of the runtime, or of all runtimes if name is
+// "", ordered by name and version. What is broken is in the list, with its
+// Err. The error is ErrNotFound if name is not installed.
+func (s *Store) List(name string) ([]Deployment, error) {
+	names := []string{name}
+	if name == "" {
+		var err error
+		if names, err = s.names(); err != nil {
+			return nil, fmt.Errorf("cannot list the runtimes: %w", err)
+		}
+	}
+	var all []Deployment
+	for _, n := range names {
+		list, err := s.listRuntime(n)
+		switch {
+		case errors.Is(err, ErrNotFound) && name == "":
+			// Its last version has gone since the names were read.
+		case err != nil:
+			return nil, &RefError{"list", Ref{Name: n}, err}
+		default:
+			all = append(all, list...)
+		}
+	}
+	return all, nil
+}
+
+func (s *Store) names() ([]string, error) {
+	list, err := s.runtimes.entries()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range list {
+		if e.IsDir() && ValidName(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+func (s *Store) listRuntime(name string) ([]Deployment, error) {
+	if !ValidName(name) {
+		return nil, ErrNotFound
+	}
+	rt, err := s.runtime(name)
+	if err != nil {
+		return nil, err
+	}
+	defer rt.Close()
+	current, linkErr := currentOf(rt)
+	entries, err := rt.entries()
+	if err != nil {
+		return nil, err
+	}
+	var list []Deployment
+	for _, e := range entries {
+		if !e.IsDir() || !ValidVersion(e.Name()) {
+			continue
+		}
+		d := describe(rt, Ref{name, e.Name()})
+		if errors.Is(d.Err, ErrNotFound) {
+			continue
+		}
+		d.Current = d.Ref.Version == current
+		if linkErr != nil && d.Err == nil {
+			d.Err = linkErr
+		}
+		list = append(list, d)
+	}
+	if len(list) == 0 {
+		return nil, ErrNotFound
+	}
+	slices.SortFunc(list, func(a, b Deployment) int {
+		return CompareVersions(a.Ref.Version, b.Ref.Version)
+	})
+	return list, nil
+}
+
+// describe looks at one version. Err is ErrNotFound if it is not there, or has
+// gone while it was looked at.
+func describe(rt dir, ref Ref) Deployment {
+	d := Deployment{Ref: ref, Locked: Unknown, path: filepath.Join(rt.Name(), ref.Version)}
+	dep, err := rt.openDir(ref.Version)
+	if err != nil {
+		d.Err = missing(err)
+		return d
+	}
+	defer dep.Close()
+	if d.Err = d.examine(dep); d.Err != nil {
+		if there, err := rt.exists(ref.Version); err == nil && !there {
+			d.Err = ErrNotFound
+		}
+	}
+	return d
+}
+
+func (d *Deployment) examine(dep dir) error {
+	st, err := fstat(dep.File)
+	if err != nil {
+		return err
+	}
+	d.id = idOf(&st)
+	_, keepErr := d.marker(dep, keepFile, &d.Pinned)
+	deferredAt, deferredErr := d.marker(dep, deferredFile, &d.Deferred)
+	activated, activatedErr := d.marker(dep, activatedFile, new(bool))
+	d.DeferredAt, d.Activated = deferredAt, activated
+	if err := errors.Join(keepErr, deferredErr, activatedErr); err != nil {
+		return err
+	}
+	r, recordErr := readRecord(dep)
+	if recordErr == nil {
+		d.Size, d.Installed, d.Origin, d.Digest = r.Size, r.Installed, r.Origin, r.Digest
+	}
+	return errors.Join(d.probe(dep), recordErr)
+}
+
+func (d *Deployment) marker(dep dir, name string, present *bool) (time.Time, error) {
+	st, err := dep.lstat(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	*present = true
+	return modTime(&st), nil
+}
+
+// probe asks whether a collector would get the lock. It changes nothing and
+// does with a descriptor that is open for reading.
+func (d *Deployment) probe(dep dir) error {
+	f, err := openRef(dep, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	conflict, err := lock.Probe(f, lock.Write)
+	if err != nil {
+		return err
+	}
+	d.Locked = No
+	if conflict != nil {
+		d.Locked = Yes
+	}
+	return nil
+}
+
+// lookup describes one deployment, which must be there.
+func (s *Store) lookup(ref Ref) (*Deployment, error) {
+	rt, err := s.runtime(ref.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer rt.Close()
+	current, err := currentOf(rt)
+	if err != nil {
+		return nil, err
+	}
+	if ref.Version == "" {
+		if current == "" {
+			return nil, ErrNoCurrent
+		}
+		ref.Version = current
+	}
+	d := describe(rt, ref)
+	if errors.Is(d.Err, ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	d.Current = ref.Version == current
+	return &d, nil
+}
+
+// Lookup describes one deployment: the current one if ref has no version. The
+// error is ErrNotFound or ErrNoCurrent if there is none. A deployment that is
+// there and broken has its Err set.
+func (s *Store) Lookup(ref Ref) (*Deployment, error) {
+	d, err := s.lookup(ref)
+	if err != nil {
+		return nil, &RefError{"find", ref, err}
+	}
+	return d, nil
+}
+
+// trashName is the name under which a tree waits in the trash for deletion.
+func trashName(ref Ref, random string) string { return ref.String() + "." + random }
+
+// refOfTrash undoes trashName.
+func refOfTrash(name string) (Ref, bool) {
+	i := strings.LastIndexByte(name, '.')
+	if i < 0 {
+		return Ref{}, false
+	}
+	ref, err := ParseRef(name[:i])
+	return ref, err == nil && ref.Version != ""
+}

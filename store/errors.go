@@ -1,0 +1,90 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"berth/lock"
+)
+
+var (
+	// ErrBadRef says that a text is no ref.
+	ErrBadRef = errors.New("bad ref")
+	// ErrNotFound says that the store has no such runtime or version. It is
+	// fs.ErrNotExist as well.
+	ErrNotFound = fmt.Errorf("not installed (%w)", fs.ErrNotExist)
+	// ErrNoCurrent says that a runtime has versions, but none is current.
+	ErrNoCurrent = fmt.Errorf("no version is current (%w)", fs.ErrNotExist)
+	// ErrNoStore says that a directory is missing or empty: not yet a store.
+	ErrNoStore = fmt.Errorf("no store yet (%w)", fs.ErrNotExist)
+	// ErrForeign says that a directory has something else in it than a store,
+	// or a store of a format that is not ours.
+	ErrForeign = errors.New("not a store of ours")
+	// ErrPinned says that a version is protected by its file "keep".
+	ErrPinned = errors.New("pinned")
+	// ErrCurrent says that a version is protected by being the current one.
+	ErrCurrent = errors.New("the current version")
+	// ErrDeferred says that a version is condemned and takes no new readers.
+	ErrDeferred = errors.New("to be removed as soon as it is free")
+	// ErrBroken says that a deployment lacks a part that every one has.
+	ErrBroken = errors.New("broken deployment")
+	// ErrChanged says that something else is at the place by now.
+	ErrChanged = errors.New("replaced meanwhile")
+)
+
+// RefError is an operation on a ref that failed.
+type RefError struct {
+	Op  string // "remove"
+	Ref Ref
+	Err error
+}
+
+func (e *RefError) Error() string {
+	return fmt.Sprintf("cannot %s %s: %s", e.Op, e.Ref, e.Err)
+}
+
+func (e *RefError) Unwrap() error { return e.Err }
+
+// InUseError says that a tree stays because somebody uses it. It is
+// lock.ErrBusy too.
+type InUseError struct {
+	// Uses are those that /proc shows. None: the lock is held by a process
+	// that we cannot see, of another account, container or machine.
+	Uses []Use
+	// Trashed says that the tree is unpublished already and waits in the
+	// trash, whole, for the end of its users.
+	Trashed bool
+}
+
+func (e *InUseError) Error() string {
+	if len(e.Uses) == 0 {
+		return "in use by a process that cannot be seen from here"
+	}
+	var who []string
+	seen := make(map[int]bool)
+	for _, u := range e.Uses {
+		if seen[u.PID] {
+			continue
+		}
+		seen[u.PID] = true
+		if len(who) == 3 {
+			who = append(who, "others")
+			break
+		}
+		who = append(who, u.String())
+	}
+	return "in use by " + strings.Join(who, ", ")
+}
+
+// Is makes it lock.ErrBusy.
+func (e *InUseError) Is(target error) bool { return target == lock.ErrBusy }
+
+// missing turns the error of a path that is not there into ErrNotFound.
+func missing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNotFound
+	}
+	return err
+}

@@ -1,0 +1,181 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"berth/store/archive"
+	"berth/store/manifest"
+	"berth/store/source"
+)
+
+// InstallOptions say how to install.
+type InstallOptions struct {
+	// Activate makes the version current. The first version of a runtime
+	// becomes current in any case.
+	Activate bool
+	// NoSync leaves out the syncfs(2) before the version is published. After
+	// a power cut it can then be listed and incomplete.
+	NoSync bool
+	// MaxSize bounds what the archive may unpack to, in bytes. 0: no bound.
+	MaxSize int64
+	// Read, if not nil, is told the number of bytes that have been read from
+	// the source since it was last told.
+	Read func(n int64)
+}
+
+// Installed is what Install did.
+type Installed struct {
+	Ref       Ref
+	Already   bool  // it was there; nothing was unpacked
+	Activated bool  // it has become current
+	Written   int64 // content in bytes
+	Dropped   archive.Dropped
+	// Warning is what failed after the version was published: a left-over
+	// that the next drain removes.
+	Warning error
+}
+
+// Install unpacks one more version beside those that are there and publishes
+// it whole, or not at all. Its ref is the artifact's name and version. What is
+// installed already stays as it is. If somebody else is installing the same
+// version, Install waits for him.
+//
+// Errors of the artifact are those of packages archive and source. Whenever
+// the error is not nil nothing is published, and the stage is gone unless its
+// deletion failed too.
+func (s *Store) Install(ctx context.Context, a source.Artifact, opt InstallOptions) (*Installed, error) {
+	ref := Ref{a.Name, a.Version}
+	if !ValidName(ref.Name) || !ValidVersion(ref.Version) {
+		return nil, fmt.Errorf("%w: %q", ErrBadRef, ref.String())
+	}
+	done, err := s.install(ctx, ref, a, opt)
+	if err != nil {
+		return nil, &RefError{"install", ref, err}
+	}
+	return done, nil
+}
+
+func (s *Store) install(ctx context.Context, ref Ref, a source.Artifact, opt InstallOptions) (*Installed, error) {
+	if done, err := s.already(ctx, ref, opt); done != nil || err != nil {
+		return done, err
+	}
+	st, err := s.openStage(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	// Only now nobody else can be installing it: look again.
+	done, err := s.already(ctx, ref, opt)
+	if done == nil && err == nil {
+		done, err = s.fill(ctx, st, ref, a, opt)
+	}
+	_, discardErr := st.discard(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, errors.Join(err, discardErr)
+	}
+	if discardErr != nil {
+		done.Warning = fmt.Errorf("cannot remove the stage: %w", discardErr)
+	}
+	return done, nil
+}
+
+// already answers for a version that is listed: nil if it is not.
+func (s *Store) already(ctx context.Context, ref Ref, opt InstallOptions) (*Installed, error) {
+	d, err := s.lookup(ref)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d.Err != nil {
+		return nil, fmt.Errorf("it is installed, but: %w", d.Err)
+	}
+	done := &Installed{Ref: ref, Already: true}
+	if opt.Activate && !d.Current {
+		done.Activated = true
+		return done, s.switchTo(ctx, ref)
+	}
+	return done, nil
+}
+
+// fill unpacks the artifact into the stage and publishes it.
+func (s *Store) fill(ctx context.Context, st *stage, ref Ref, a source.Artifact, opt InstallOptions) (*Installed, error) {
+	tree, err := st.dir.makeDir(stageTree)
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
+	content, err := unpack(ctx, a, tree.File, opt)
+	if err != nil {
+		return nil, err
+	}
+	if err := describeTree(tree, ref, a, content); err != nil {
+		return nil, err
+	}
+	if !opt.NoSync {
+		if err := unix.Syncfs(int(tree.Fd())); err != nil {
+			return nil, &os.PathError{Op: "sync the file system of", Path: tree.Name(), Err: err}
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	activated, err := s.publish(ctx, st, ref, opt.Activate)
+	if err != nil {
+		return nil, err
+	}
+	return &Installed{Ref: ref, Activated: activated, Written: content.Size, Dropped: content.Dropped}, nil
+}
+
+func unpack(ctx context.Context, a source.Artifact, dst *os.File, opt InstallOptions) (*archive.Tree, error) {
+	limits := archive.Options{LockFile: refFile, MaxSize: opt.MaxSize, Read: opt.Read}
+	if a.Directory != "" {
+		return archive.Copy(ctx, a.Directory, dst, limits)
+	}
+	r, err := a.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return archive.Unpack(ctx, r, dst, limits)
+}
+
+// describeTree writes what goes beside files/.
+func describeTree(tree dir, ref Ref, a source.Artifact, content *archive.Tree) error {
+	err := tree.fillFile(manifestFile, func(w io.Writer) error {
+		m := manifest.NewWriter(w)
+		for _, e := range content.Entries {
+			if err := m.Write(e); err != nil {
+				return err
+			}
+		}
+		return m.Close()
+	})
+	if err != nil {
+		return err
+	}
+	r := record{
+		Name: ref.Name, Version: ref.Version, Origin: a.Origin,
+		Installed: time.Now().UTC().Truncate(time.Second),
+		Size:      content.Size, Links: content.LinkGroups,
+	}
+	if a.Directory == "" {
+		r.Digest = fmt.Sprintf("sha256:%x", content.Digest)
+	}
+	text, err := r.encode()
+	if err != nil {
+		return err
+	}
+	return tree.fillFile(deploymentFile, func(w io.Writer) error {
+		_, err := io.Copy(w, bytes.NewReader(text))
+		return err
+	})
+}

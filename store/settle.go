@@ -1,0 +1,218 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"berth/lock"
+)
+
+const (
+	// settleFor bounds the wait for those who have opened a .ref and not yet
+	// locked it. They try at once; who has not by then does something else.
+	settleFor   = 2 * time.Second
+	settlePause = 20 * time.Millisecond
+)
+
+// errNoLooker keeps everything in a store that was opened without a Looker.
+var errNoLooker = errors.New("nothing tells who uses it")
+
+// look asks who uses a tree, other than ourselves. bare are those who have a
+// file named .ref open and no lock on it: they may be about to lock it, or be
+// another collector whose try has just failed.
+func (s *Store) look(ctx context.Context, d dir) (uses, bare []Use, err error) {
+	if s.opt.Looker == nil {
+		return nil, nil, errNoLooker
+	}
+	sight, err := s.opt.Looker.Look(ctx, []Tree{{Dir: d.File, Path: d.Name()}})
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot see who uses it: %w", err)
+	}
+	for _, u := range sight.Uses[0] {
+		if u.How == ByFD && path.Base(u.Path) == refFile {
+			bare = append(bare, u)
+		} else {
+			uses = append(uses, u)
+		}
+	}
+	return uses, bare, nil
+}
+
+// settle makes sure that nobody uses a condemned tree, or is about to, while
+// its write lock is held. Programs that mount or open a tree before they lock
+// it were there before the rename, or not at all: the path is gone.
+//
+// The error is an *InUseError with Trashed if somebody is there. The tree is
+// then left where it is, whole: mounts and open files have followed it.
+func (s *Store) settle(ctx context.Context, c *condemned) error {
+	// pressure-vessel opens .ref, then locks it: its one try must fail while
+	// we hold the lock.
+	if err := s.lookUntilQuiet(ctx, c); err != nil {
+		return err
+	}
+	if err := c.lockNested(ctx); err != nil {
+		return err
+	}
+	// bubblewrap mounts, then locks.
+	return s.lookUntilQuiet(ctx, c)
+}
+
+// lookUntilQuiet looks until nobody has a .ref of the tree open. It gives up
+// after settleFor, and at once when somebody uses the tree otherwise.
+func (s *Store) lookUntilQuiet(ctx context.Context, c *condemned) error {
+	for deadline := time.Now().Add(settleFor); ; {
+		uses, bare, err := s.look(ctx, c.dir)
+		if err != nil {
+			return err
+		}
+		if len(uses) > 0 {
+			return &InUseError{Uses: append(uses, bare...), Trashed: true}
+		}
+		if len(bare) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return &InUseError{Uses: bare, Trashed: true}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(settlePause):
+		}
+	}
+}
+
+// lockNested write-locks the other files named .ref in the tree: those of an
+// extension's mount point, of an application, of a runtime inside a runtime.
+func (c *condemned) lockNested(ctx context.Context) error {
+	locked := make(map[fileID]bool)
+	for _, f := range c.locks {
+		st, err := fstat(f)
+		if err != nil {
+			return err
+		}
+		locked[idOf(&st)] = true
+	}
+	return walkDirs(ctx, c.dir, ".", func(d dir, _ string, list []fs.DirEntry) error {
+		if !slices.ContainsFunc(list, isNestedRef) {
+			return nil
+		}
+		f, err := d.openFile(refFile, unix.O_RDWR)
+		if err != nil {
+			return err
+		}
+		st, err := checkRegular(f)
+		if err != nil || locked[idOf(&st)] {
+			// Another name of a file that is locked already: a second lock
+			// on it would stand in our own way.
+			f.Close()
+			return err
+		}
+		c.locks = append(c.locks, f)
+		locked[idOf(&st)] = true
+		err = lock.Try(f, lock.Write)
+		if errors.Is(err, lock.ErrBusy) {
+			return &InUseError{Trashed: true}
+		}
+		return err
+	})
+}
+
+func isNestedRef(e fs.DirEntry) bool { return e.Name() == refFile && e.Type().IsRegular() }
+
+// walkDirs calls fn for a directory and all below it, parents first, with the
+// path relative to where it began and the entries, sorted. It enters no
+// symlink and no mount.
+func walkDirs(ctx context.Context, d dir, rel string, fn func(d dir, rel string, list []fs.DirEntry) error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	list, err := d.entries()
+	if err != nil {
+		return err
+	}
+	if err := fn(d, rel, list); err != nil {
+		return err
+	}
+	for _, e := range list {
+		if !e.IsDir() {
+			continue
+		}
+		sub, err := d.openOwnDir(e.Name())
+		if err != nil {
+			return err
+		}
+		err = walkDirs(ctx, sub, path.Join(rel, e.Name()), fn)
+		sub.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openOwnDir opens a directory on the same mount for reading, also one whose
+// mode forbids that to its owner: the mode is widened for the moment of the
+// open. A mount point is EXDEV: what is mounted is not the store's.
+func (d dir) openOwnDir(name string) (dir, error) {
+	sub, err := d.openSameMount(name)
+	if !errors.Is(err, os.ErrPermission) {
+		return sub, err
+	}
+	st, statErr := d.lstat(name)
+	if statErr != nil {
+		return dir{}, statErr
+	}
+	if err := d.chmod(name, st.Mode&0o7777|0o700); err != nil {
+		return dir{}, err
+	}
+	sub, err = d.openSameMount(name)
+	return sub, errors.Join(err, d.chmod(name, st.Mode&0o7777))
+}
+
+func (d dir) chmod(name string, mode uint32) error {
+	return d.fail("chmod", name, unix.Fchmodat(int(d.Fd()), name, mode, 0))
+}
+
+func (d dir) openSameMount(name string) (dir, error) {
+	fd, err := unix.Openat2(int(d.Fd()), name, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH,
+	})
+	if err == unix.ENOSYS || err == unix.EPERM {
+		return d.openSameDevice(name)
+	}
+	if err != nil {
+		return dir{}, d.fail("open", name, err)
+	}
+	return dir{os.NewFile(uintptr(fd), d.path(name))}, nil
+}
+
+// openSameDevice serves where openat2 is not to be had: in containers whose
+// system call filter does not know it. A mount from the same file system does
+// not show there.
+func (d dir) openSameDevice(name string) (dir, error) {
+	sub, err := d.openDir(name)
+	if err != nil {
+		return dir{}, err
+	}
+	outer, outerErr := fstat(d.File)
+	inner, innerErr := fstat(sub.File)
+	if err := errors.Join(outerErr, innerErr); err != nil {
+		sub.Close()
+		return dir{}, err
+	}
+	if outer.Dev != inner.Dev {
+		sub.Close()
+		return dir{}, d.fail("open", name, unix.EXDEV)
+	}
+	return sub, nil
+}
