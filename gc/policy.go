@@ -276,10 +276,15 @@ func (p *planner) pressure() (Rule, string) {
 	return "", ""
 }
 
-// span writes a duration in days if it is whole days.
+// span writes a duration in the greatest unit of which it is a multiple.
 func span(d time.Duration) string {
-	if day := 24 * time.Hour; d >= day && d%day == 0 {
-		return fmt.Sprintf("%dd", d/day)
+	for _, unit := range []struct {
+		length time.Duration
+		name   string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "min"}} {
+		if d >= unit.length && d%unit.length == 0 {
+			return fmt.Sprintf("%d %s", d/unit.length, unit.name)
+		}
 	}
 	return d.String()
 }

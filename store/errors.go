@@ -12,13 +12,15 @@ import (
 var (
 	// ErrBadRef says that a text is no ref.
 	ErrBadRef = errors.New("bad ref")
-	// ErrNotFound says that the store has no such runtime or version. It is
-	// fs.ErrNotExist as well.
-	ErrNotFound = fmt.Errorf("not installed (%w)", fs.ErrNotExist)
+	// ErrNotFound says that the store has no such runtime or version. It and
+	// the next three are fs.ErrNotExist as well.
+	ErrNotFound error = absence("not installed")
 	// ErrNoCurrent says that a runtime has versions, but none is current.
-	ErrNoCurrent = fmt.Errorf("no version is current (%w)", fs.ErrNotExist)
+	ErrNoCurrent error = absence("no version is current")
+	// ErrNoPrevious says that a runtime has no version to roll back to.
+	ErrNoPrevious error = absence("no other version has been current")
 	// ErrNoStore says that a directory is missing or empty: not yet a store.
-	ErrNoStore = fmt.Errorf("no store yet (%w)", fs.ErrNotExist)
+	ErrNoStore error = absence("no store yet")
 	// ErrForeign says that a directory has something else in it than a store,
 	// or a store of a format that is not ours.
 	ErrForeign = errors.New("not a store of ours")
@@ -33,6 +35,14 @@ var (
 	// ErrChanged says that something else is at the place by now.
 	ErrChanged = errors.New("replaced meanwhile")
 )
+
+// absence is something that is not there.
+type absence string
+
+func (e absence) Error() string { return string(e) }
+
+// Is makes it fs.ErrNotExist.
+func (e absence) Is(target error) bool { return target == fs.ErrNotExist }
 
 // RefError is an operation on a ref that failed.
 type RefError struct {

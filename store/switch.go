@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -37,9 +36,6 @@ func (s *Store) switchTo(ctx context.Context, ref Ref) error {
 		return s.relink(rt, ref.Version)
 	})
 }
-
-// ErrNoPrevious says that a runtime has no version to roll back to.
-var ErrNoPrevious = fmt.Errorf("no other version has been current (%w)", ErrNotFound)
 
 // Rollback switches to the version that was current before, and returns it.
 // Twice returns to where it began.

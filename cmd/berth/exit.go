@@ -110,8 +110,6 @@ func statusOf(err error) int {
 		{store.ErrPinned, exitPermission},
 		{store.ErrCurrent, exitPermission},
 		{store.ErrDeferred, exitNotFound},
-		{store.ErrNotFound, exitNotFound},
-		{source.ErrNotFound, exitNotFound},
 		{lock.ErrBusy, exitBusy},
 		{unix.EROFS, exitCreate},
 		{fs.ErrPermission, exitPermission},

@@ -16,13 +16,21 @@ import (
 var (
 	// ErrNotFound says that a source has no such runtime or file. It is
 	// fs.ErrNotExist as well.
-	ErrNotFound = fmt.Errorf("not offered (%w)", fs.ErrNotExist)
+	ErrNotFound error = absence("not on offer")
 	// ErrDigest says that an artifact is not what was promised: another size
 	// or digest, or no digest where there has to be one.
 	ErrDigest = errors.New("not the promised content")
 	// ErrUnavailable says that a channel cannot be asked at the moment.
 	ErrUnavailable = errors.New("channel unavailable")
 )
+
+// absence is something that is not there.
+type absence string
+
+func (e absence) Error() string { return string(e) }
+
+// Is makes it fs.ErrNotExist.
+func (e absence) Is(target error) bool { return target == fs.ErrNotExist }
 
 // An Artifact is one version of a runtime, ready to be read.
 type Artifact struct {
