@@ -9,9 +9,9 @@ runtimes=$root/build/runtimes
 
 work=$(mktemp -d)
 chmod 755 "$work"
-game=
+game= player=
 finish() {
-	[ -z "$game" ] || kill "$game" 2>/dev/null || true
+	[ -z "$game" ] || kill "$game" "$player" 2>/dev/null || true
 	rm -rf "$work"
 }
 trap finish EXIT
@@ -61,8 +61,10 @@ import sys, time
 print("the game runs on", sys.prefix, flush=True)
 time.sleep(1000)' &
 game=$!
+# The game's own process is inside of bubblewrap.
 for _ in $(seq 100); do
-	berth ps debian 2>/dev/null | grep -q python3 && break
+	player=$(berth ps debian | awk -F '\t' '$4 == "python3" { print $2; exit }')
+	[ -z "$player" ] || break
 	sleep 0.1
 done
 b ps debian
@@ -77,13 +79,13 @@ b gc
 expect 75 b remove debian@12.0
 b gc --dry-run
 [ -x "$BERTH_STORE/runtimes/debian/12.0/files/bin/python3" ] || fail "12.0 is damaged"
-kill -0 "$game" || fail "the game has died"
+kill -0 "$player" || fail "the game has died"
 
 say "New programs run on the new version"
 b run debian sh -c 'echo "$BERTH_REF"; grep PRETTY /etc/os-release || :'
 
 say "The program ends; now the old version goes"
-kill "$game"
+kill "$player"
 wait "$game" 2>/dev/null || :
 game=
 b gc --wait 10s

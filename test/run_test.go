@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestExecHandsTheLockOn(t *testing.T) {
@@ -244,6 +246,8 @@ test -e "$1/.ref" && test -x "$1/bin/busybox" && cat "$1/version" || exit 99
 							if err != nil {
 								return
 							}
+							// Or there would never be a moment without a reader.
+							time.Sleep(rand.N(time.Second))
 						}
 					})
 				}

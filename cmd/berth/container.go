@@ -34,6 +34,7 @@ const (
 	readWrite partKind = "--bind"
 	devices   partKind = "--dev-bind"
 	symlink   partKind = "--symlink"
+	plainDir  partKind = "--dir" // no source
 )
 
 // hostEtc are the files of /etc that describe the host and its network.
@@ -176,8 +177,8 @@ func (c *container) addHost() error {
 	}
 	c.workDir = cwd
 	for _, dir := range []string{"/tmp", os.Getenv("HOME"), fmt.Sprintf("/run/user/%d", os.Getuid()), cwd} {
-		if path.IsAbs(dir) && dir != "/" && isDirectory(dir) && !c.covers(dir) {
-			c.add(path.Clean(dir), readWrite, dir)
+		if dir = path.Clean(dir); path.IsAbs(dir) && dir != "/" && isDirectory(dir) && !c.covers(dir) {
+			c.add(dir, readWrite, dir)
 		}
 	}
 	if !c.reaches(cwd) {
@@ -193,7 +194,12 @@ func (c *container) reaches(dir string) bool {
 	return dir == "/" || err == nil && isDirectory(host)
 }
 
+// add adds a part, and the directories above it that are no part of another:
+// those that bwrap makes of itself are closed to other accounts.
 func (c *container) add(at string, how partKind, source string) {
+	if up := path.Dir(at); up != "/" && !c.covers(up) {
+		c.add(up, plainDir, "")
+	}
 	c.parts = append(c.parts, part{at, how, source})
 }
 
@@ -205,7 +211,7 @@ func (c *container) has(at string) bool {
 // runtime's.
 func (c *container) covers(dir string) bool {
 	return slices.ContainsFunc(c.parts, func(p part) bool {
-		return p.at == dir || strings.HasPrefix(dir, p.at+"/")
+		return p.at == dir || p.how != plainDir && strings.HasPrefix(dir, p.at+"/")
 	})
 }
 
@@ -213,9 +219,25 @@ func (c *container) covers(dir string) bool {
 func (c *container) arguments() []string {
 	var args []string
 	for _, p := range c.parts {
-		args = append(args, string(p.how), p.source, p.at)
+		if p.how == plainDir {
+			args = append(args, string(p.how), p.at)
+		} else {
+			args = append(args, string(p.how), p.source, p.at)
+		}
 	}
 	return append(args, "--remount-ro", "/", "--chdir", c.workDir)
+}
+
+// searchPath is PATH for the command: the runtime's own directories, then
+// what the caller has beside them, in his home for instance.
+func searchPath(callers string) string {
+	dirs := []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+	for _, dir := range filepath.SplitList(callers) {
+		if !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return strings.Join(dirs, string(filepath.ListSeparator))
 }
 
 // lookPath tells whether bwrap will find the command, which it reports with a
@@ -314,7 +336,7 @@ func (c *container) readlink(inside string) (target string, isLink bool, err err
 func (c *container) host(inside string) (string, error) {
 	best := part{}
 	for _, p := range c.parts {
-		if p.how != symlink && len(p.at) > len(best.at) && (inside == p.at || strings.HasPrefix(inside, p.at+"/")) {
+		if p.how != symlink && p.how != plainDir && len(p.at) > len(best.at) && (inside == p.at || strings.HasPrefix(inside, p.at+"/")) {
 			best = p
 		}
 	}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -93,6 +95,14 @@ type launch struct {
 	path  string
 	argv  []string
 	files string
+	env   []string // beside the caller's, and over it
+}
+
+// sets tells whether the launch gives a variable of the caller another value.
+func (l launch) sets(variable string) bool {
+	name, _, _ := strings.Cut(variable, "=")
+	return name == "BERTH_REF" || name == "BERTH_FILES" || name == "BERTH_LOCK_FD" ||
+		slices.ContainsFunc(l.env, func(own string) bool { return strings.HasPrefix(own, name+"=") })
 }
 
 // underHold takes a hold on the version, asks prepare what to execute on it,
@@ -124,7 +134,8 @@ func (a *app) underHold(ctx context.Context, opt execOptions, prepare func(*stor
 	if err != nil {
 		return err
 	}
-	env := append(os.Environ(),
+	env := slices.DeleteFunc(os.Environ(), func(set string) bool { return l.sets(set) })
+	env = append(append(env, l.env...),
 		"BERTH_REF="+held.Ref.String(),
 		"BERTH_FILES="+l.files,
 		"BERTH_LOCK_FD="+strconv.Itoa(fd),

@@ -48,11 +48,12 @@ func (a *app) runRun(ctx context.Context, opt execOptions) error {
 		if err != nil {
 			return launch{}, fmt.Errorf("cannot lay out a container of %s: %w", h.Ref, err)
 		}
-		if err := box.lookPath(opt.argv[0], os.Getenv("PATH")); err != nil {
+		search := searchPath(os.Getenv("PATH"))
+		if err := box.lookPath(opt.argv[0], search); err != nil {
 			return launch{}, cannotRun(opt.argv[0], err)
 		}
 		argv := append([]string{"bwrap"}, box.arguments()...)
 		argv = append(append(argv, "--"), opt.argv...)
-		return launch{path: bwrap, argv: argv, files: box.files}, nil
+		return launch{path: bwrap, argv: argv, files: box.files, env: []string{"PATH=" + search}}, nil
 	})
 }

@@ -1,0 +1,322 @@
+package archive
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// workName is the directory of the destination in which the tree is made
+	// before it is known what of it is files/.
+	workName = ".unpacking"
+	// maxPath is what Linux takes for a path, in bytes (PATH_MAX). Deeper
+	// trees can be made, but hardly used or deleted.
+	maxPath = 4096
+	maxName = 255 // NAME_MAX
+)
+
+// A writer makes a tree of members. Directories are private and writable until
+// the end, when they get the modes and times that their members have said.
+type writer struct {
+	ctx     context.Context
+	opt     Options
+	dst     int   // the destination
+	at      trail // to where members are made, below workName
+	from    trail // to where the targets of hard links are
+	root    *node
+	newest  time.Time // of all members
+	count   int
+	size    int64
+	dropped Dropped
+	sum     hash.Hash
+	buf     []byte
+}
+
+func newWriter(ctx context.Context, dst *os.File, opt Options) (*writer, error) {
+	if strings.ContainsAny(opt.LockFile, "/\x00") || opt.LockFile == "." || opt.LockFile == ".." {
+		return nil, fmt.Errorf("the lock file's name %s is not one", strconv.Quote(opt.LockFile))
+	}
+	w := &writer{ctx: ctx, opt: opt, root: newDir(), sum: sha256.New(), buf: make([]byte, 256<<10)}
+	var err error
+	w.dst, err = openDir(int(dst.Fd()), ".")
+	runtime.KeepAlive(dst)
+	if err != nil {
+		return nil, failed("open", dst.Name(), err)
+	}
+	if err := makeDir(w.dst, workName); err != nil {
+		unix.Close(w.dst)
+		return nil, failed("make", workName, err)
+	}
+	work, err := openDir(w.dst, workName)
+	if err != nil {
+		unix.Close(w.dst)
+		return nil, failed("open", workName, err)
+	}
+	w.at.root, w.from.root = work, work
+	return w, nil
+}
+
+func (w *writer) close() {
+	w.at.cut(0)
+	w.from.cut(0)
+	unix.Close(w.at.root)
+	unix.Close(w.dst)
+}
+
+// failed is an error of a file system: neither the archive's fault nor refused.
+func failed(op, path string, err error) error {
+	return fmt.Errorf("%s %s: %w", op, strconv.Quote(path), err)
+}
+
+// write makes all members.
+func (w *writer) write(src members) error {
+	for {
+		if w.ctx.Err() != nil {
+			return context.Cause(w.ctx)
+		}
+		h, err := src.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := w.member(h, src); err != nil {
+			if errors.Is(err, ErrUnsafe) || errors.Is(err, ErrFormat) || errors.Is(err, ErrTooBig) {
+				return &MemberError{h.Name, err}
+			}
+			return err
+		}
+	}
+}
+
+func (w *writer) member(h *tar.Header, content io.Reader) error {
+	if w.count++; w.opt.MaxMembers > 0 && w.count > w.opt.MaxMembers {
+		return fmt.Errorf("%w: more than %d members", ErrTooBig, w.opt.MaxMembers)
+	}
+	parts, err := split(h.Name)
+	if err != nil {
+		return err
+	}
+	if h.Typeflag == tar.TypeDir {
+		return w.directory(h, parts)
+	}
+	if len(parts) == 0 {
+		return fmt.Errorf("%w: the tree itself is no directory", ErrFormat)
+	}
+	switch h.Typeflag {
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
+		return w.regular(h, parts, content)
+	case tar.TypeSymlink:
+		return w.symlink(h, parts)
+	case tar.TypeLink:
+		return w.hardLink(h, parts)
+	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		return w.drop(parts)
+	}
+	return fmt.Errorf("%w: members of type %q are not known", ErrFormat, h.Typeflag)
+}
+
+// split takes a member's name apart. "./a//b/" is a and b, as for tar; "" and
+// "." are the tree itself.
+func split(name string) ([]string, error) {
+	if strings.IndexByte(name, 0) >= 0 {
+		return nil, fmt.Errorf("%w: the name has a zero byte", ErrUnsafe)
+	}
+	if strings.HasPrefix(name, "/") {
+		return nil, fmt.Errorf("%w: the name is absolute", ErrUnsafe)
+	}
+	if len(name) > maxPath+len("./") {
+		return nil, fmt.Errorf("%w: a name of %d bytes", ErrTooBig, len(name))
+	}
+	var parts []string
+	for part := range strings.SplitSeq(name, "/") {
+		switch {
+		case part == "" || part == ".":
+		case part == "..":
+			return nil, fmt.Errorf(`%w: the name has ".."`, ErrUnsafe)
+		case len(part) > maxName:
+			return nil, fmt.Errorf("%w: a name of %d bytes", ErrTooBig, len(part))
+		default:
+			parts = append(parts, part)
+		}
+	}
+	return parts, nil
+}
+
+// enter goes to a directory of the tree and makes it if need be, with those
+// above it.
+func (w *writer) enter(parts []string) (*node, int, error) {
+	n := w.root
+	for i, part := range parts {
+		child := n.children[part]
+		if child == nil {
+			fd, err := w.at.cd(parts[:i])
+			if err == nil {
+				err = makeDir(fd, part)
+			}
+			if err != nil {
+				return nil, -1, failed("make", strings.Join(parts[:i+1], "/"), err)
+			}
+			child = newDir()
+			n.children[part] = child
+		}
+		if err := child.passable(parts[:i+1]); err != nil {
+			return nil, -1, err
+		}
+		n = child
+	}
+	fd, err := w.at.cd(parts)
+	if err != nil {
+		return nil, -1, failed("open", strings.Join(parts, "/"), err)
+	}
+	return n, fd, nil
+}
+
+// makeDir makes a directory that is ours alone, whatever the umask.
+func makeDir(at int, name string) error {
+	if err := unix.Mkdirat(at, name, 0o700); err != nil {
+		return err
+	}
+	return unix.Fchmodat(at, name, 0o700, 0)
+}
+
+func (w *writer) directory(h *tar.Header, parts []string) error {
+	if existing, err := w.root.find(parts); err != nil {
+		return err
+	} else if existing != nil && existing.inode.kind != directory {
+		return fmt.Errorf("%w: a directory in place of something else", ErrFormat)
+	}
+	n, fd, err := w.enter(parts)
+	if err != nil {
+		return err
+	}
+	n.inode.mode, n.inode.time, n.inode.timed = w.mode(h), w.time(h), true
+	return w.xattrs(fd, h)
+}
+
+// vacate makes room for a member that is no directory. It returns the
+// directory's node and descriptor, and the member's own name.
+func (w *writer) vacate(parts []string) (dir *node, fd int, name string, err error) {
+	last := len(parts) - 1
+	name = parts[last]
+	if dir, fd, err = w.enter(parts[:last]); err != nil {
+		return nil, -1, "", err
+	}
+	old := dir.children[name]
+	if old == nil {
+		return dir, fd, name, nil
+	}
+	switch old.inode.kind {
+	case directory:
+		return nil, -1, "", fmt.Errorf("%w: something else in place of a directory", ErrFormat)
+	case regular, symlink:
+		if err := unix.Unlinkat(fd, name, 0); err != nil {
+			return nil, -1, "", failed("replace", strings.Join(parts, "/"), err)
+		}
+	}
+	old.inode.names--
+	delete(dir.children, name)
+	return dir, fd, name, nil
+}
+
+func (w *writer) symlink(h *tar.Header, parts []string) error {
+	switch {
+	case strings.IndexByte(h.Linkname, 0) >= 0:
+		return fmt.Errorf("%w: the target has a zero byte", ErrUnsafe)
+	case h.Linkname == "":
+		return fmt.Errorf("%w: a symbolic link to nothing", ErrFormat)
+	case len(h.Linkname) >= maxPath:
+		return fmt.Errorf("%w: a target of %d bytes", ErrTooBig, len(h.Linkname))
+	}
+	dir, fd, name, err := w.vacate(parts)
+	if err != nil {
+		return err
+	}
+	if err := unix.Symlinkat(h.Linkname, fd, name); err != nil {
+		return failed("make", h.Name, err)
+	}
+	i := &inode{kind: symlink, mode: 0o777, target: h.Linkname, names: 1}
+	if i.time, err = setTime(fd, name, w.time(h)); err != nil {
+		return failed("set the time of", h.Name, err)
+	}
+	dir.children[name] = &node{inode: i}
+	return nil
+}
+
+// hardLink gives one more name to a file or symbolic link of the tree. As with
+// tar, the mode and time of the member say nothing.
+func (w *writer) hardLink(h *tar.Header, parts []string) error {
+	target, err := split(h.Linkname)
+	if err != nil {
+		return fmt.Errorf("hard link to %s: %w", strconv.Quote(h.Linkname), err)
+	}
+	old, err := w.root.find(target)
+	switch {
+	case err != nil:
+		return fmt.Errorf("hard link to %s: %w", strconv.Quote(h.Linkname), err)
+	case old == nil:
+		return fmt.Errorf("%w: hard link to %s, which is not there", ErrUnsafe, strconv.Quote(h.Linkname))
+	case old.inode.kind == directory:
+		return fmt.Errorf("%w: hard link to the directory %s", ErrUnsafe, strconv.Quote(h.Linkname))
+	case old.inode.kind == dropped:
+		return w.drop(parts)
+	}
+	if there, err := w.root.find(parts); err == nil && there != nil && there.inode == old.inode {
+		return nil
+	}
+	dir, fd, name, err := w.vacate(parts)
+	if err != nil {
+		return err
+	}
+	last := len(target) - 1
+	oldFD, err := w.from.cd(target[:last])
+	if err == nil {
+		err = unix.Linkat(oldFD, target[last], fd, name, 0)
+	}
+	if err != nil {
+		return failed("link", h.Name, err)
+	}
+	old.inode.names++
+	dir.children[name] = &node{inode: old.inode}
+	return nil
+}
+
+// drop leaves a device, fifo or socket out, but remembers its name.
+func (w *writer) drop(parts []string) error {
+	dir, _, name, err := w.vacate(parts)
+	if err != nil {
+		return err
+	}
+	w.dropped.Nodes++
+	dir.children[name] = &node{inode: &inode{kind: dropped, names: 1}}
+	return nil
+}
+
+// mode is what of a member's mode is kept.
+func (w *writer) mode(h *tar.Header) uint32 {
+	if h.Mode&0o6000 != 0 {
+		w.dropped.SetID++
+	}
+	return uint32(h.Mode & 0o1777)
+}
+
+func (w *writer) time(h *tar.Header) time.Time {
+	t := h.ModTime.UTC()
+	if t.After(w.newest) {
+		w.newest = t
+	}
+	return t
+}
