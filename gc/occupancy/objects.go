@@ -106,11 +106,19 @@ func (w *worker) places(o object, s *seen) answer {
 	for _, i := range w.index.byStat[o.id.dev] {
 		a.places = append(a.places, w.index.search(i, o.link, is)...)
 	}
-	if a.places == nil {
+	if a.places == nil && !ours(o) {
 		s.lost++
 		a.again = true
 	}
 	return a
+}
+
+// ours tells whether the object has the same path in our own namespace. Then
+// that path has been compared with the trees already.
+func ours(o object) bool {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, o.link, unix.AT_SYMLINK_NOFOLLOW|statxFlags, statxMask, &st)
+	return err == nil && identityOf(&st) == o.id
 }
 
 // single looks at a link of which a process has one.

@@ -53,8 +53,8 @@ func (p *procfs) fd() int { return int(p.dir.Fd()) }
 func (p *procfs) Close() error { return p.dir.Close() }
 
 // selfLink reads the path of one of our own descriptors.
-func (p *procfs) selfLink(fd int) (string, error) {
-	return readlink(p.fd(), fmt.Sprintf("self/fd/%d", fd), make([]byte, linkSize))
+func (p *procfs) selfLink(fd int, buf []byte) (string, error) {
+	return readlink(p.fd(), "self/fd/"+strconv.Itoa(fd), buf)
 }
 
 // pids lists the processes.

@@ -58,8 +58,9 @@ func identityOf(st *unix.Statx_t) identity {
 
 func newIndex(trees []store.Tree, proc *procfs, own *namespace, byID map[uint64]*mount) (*index, error) {
 	x := &index{byPath: map[device]*pathIndex{}, byStat: map[uint64][]int{}}
+	buf := make([]byte, linkSize)
 	for i, given := range trees {
-		t, err := locate(given.Dir, proc, byID)
+		t, err := locate(given.Dir, proc, byID, buf)
 		if err != nil {
 			return nil, fmt.Errorf("locate the tree %s: %w", strconv.Quote(given.Path), err)
 		}
@@ -96,7 +97,7 @@ type located struct {
 	mntID uint64
 }
 
-func locate(f *os.File, proc *procfs, byID map[uint64]*mount) (t located, err error) {
+func locate(f *os.File, proc *procfs, byID map[uint64]*mount, buf []byte) (t located, err error) {
 	t.fd = int(f.Fd())
 	var st unix.Statx_t
 	if err := unix.Statx(t.fd, "", unix.AT_EMPTY_PATH|statxFlags, statxMask, &st); err != nil {
@@ -105,7 +106,7 @@ func locate(f *os.File, proc *procfs, byID map[uint64]*mount) (t located, err er
 	if st.Mask&unix.STATX_MNT_ID == 0 {
 		return t, errors.New("the kernel does not tell mounts apart (needs Linux 5.8)")
 	}
-	if t.link, err = proc.selfLink(t.fd); err != nil {
+	if t.link, err = proc.selfLink(t.fd, buf); err != nil {
 		return t, err
 	}
 	if st.Nlink == 0 {
@@ -117,8 +118,9 @@ func locate(f *os.File, proc *procfs, byID map[uint64]*mount) (t located, err er
 
 // moved tells whether a tree was renamed since the index was made.
 func (x *index) moved(proc *procfs) bool {
+	buf := make([]byte, linkSize)
 	for _, t := range x.trees {
-		if link, err := proc.selfLink(t.fd); err != nil || strings.TrimSuffix(link, deletedMark) != t.link {
+		if link, err := proc.selfLink(t.fd, buf); err != nil || strings.TrimSuffix(link, deletedMark) != t.link {
 			return true
 		}
 	}
