@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/BurntSushi/toml"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"berth/lock"
@@ -98,19 +100,25 @@ func (s *Store) List(name string) ([]Deployment, error) {
 			return nil, fmt.Errorf("cannot list the runtimes: %w", err)
 		}
 	}
-	var all []Deployment
-	for _, n := range names {
-		list, err := s.listRuntime(n)
-		switch {
-		case errors.Is(err, ErrNotFound) && name == "":
-			// Its last version has gone since the names were read.
-		case err != nil:
-			return nil, &RefError{"list", Ref{Name: n}, err}
-		default:
-			all = append(all, list...)
-		}
+	lists := make([][]Deployment, len(names))
+	var workers errgroup.Group
+	workers.SetLimit(runtime.GOMAXPROCS(0))
+	for i, n := range names {
+		workers.Go(func() (err error) {
+			lists[i], err = s.listRuntime(n)
+			if errors.Is(err, ErrNotFound) && name == "" {
+				return nil // its last version has gone since the names were read
+			}
+			if err != nil {
+				return &RefError{"list", Ref{Name: n}, err}
+			}
+			return nil
+		})
 	}
-	return all, nil
+	if err := workers.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.Concat(lists...), nil
 }
 
 func (s *Store) names() ([]string, error) {

@@ -225,7 +225,10 @@ test -e "$1/.ref" && test -x "$1/bin/busybox" && cat "$1/version" || exit 99
 				stop := make(chan struct{})
 				for range 20 {
 					readers.Go(func() {
-						for {
+						// A few times each, or there would never be a moment
+						// without a reader.
+						for range 1 + rand.N(10) {
+							time.Sleep(rand.N(100 * time.Millisecond))
 							select {
 							case <-stop:
 								return
@@ -246,8 +249,6 @@ test -e "$1/.ref" && test -x "$1/bin/busybox" && cat "$1/version" || exit 99
 							if err != nil {
 								return
 							}
-							// Or there would never be a moment without a reader.
-							time.Sleep(rand.N(time.Second))
 						}
 					})
 				}

@@ -66,7 +66,6 @@ func (l *look) blind(denied int) (found []store.Blind, err error) {
 
 // partial counts the namespaces of which not all mounts are known.
 func (s *spaces) partial() (n int) {
-	n = s.broken
 	for _, space := range s.byName {
 		if !space.whole {
 			n++

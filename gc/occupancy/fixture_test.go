@@ -155,6 +155,13 @@ func start(t *testing.T, cmd *exec.Cmd) int {
 	t.Cleanup(func() {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		cmd.Wait()
+		// Half of a group that is ending is a sight that confuses other tests.
+		for range 100 {
+			if syscall.Kill(-cmd.Process.Pid, 0) != nil {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
 	})
 	return cmd.Process.Pid
 }

@@ -187,9 +187,8 @@ func TestUse(t *testing.T) {
 	dir := scratch(t)
 	tree := newTree(t, dir+"/tree")
 	before := time.Now()
-	cmd := exec.Command(dir+"/tree/files/bin/sleep", "1000")
 	must(t, os.Rename(dir+"/tree/files/bin/sleep", dir+"/tree/files/bin/a) R (b"))
-	cmd = exec.Command(dir+"/tree/files/bin/a) R (b", "1000")
+	cmd := exec.Command(dir+"/tree/files/bin/a) R (b", "1000")
 	cmd.Args[0] = "sleep"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 54321, Gid: 54321}}
 	pid := start(t, cmd)
@@ -285,6 +284,55 @@ func TestRenamedTree(t *testing.T) {
 	sight := look(t, tree)
 	expect(t, sight.Uses[0], pid, "map files/lib/x.so")
 	expect(t, sight.Uses[0], 0, "map files/lib/x.so", "mount files")
+}
+
+// A descriptor of a third namespace's mount: it is spelled as there.
+func TestForeignDescriptor(t *testing.T) {
+	dir := scratch(t)
+	tree := newTree(t, dir+"/tree")
+	startReady(t, exec.Command("unshare", "-m", "sh", "-c", `mount --bind "$0/files" /mnt && exec 3</mnt/lib/x.so || exit
+		unshare -m sh -c 'umount /mnt && echo ready && exec sleep 1000' & exec 3<&-; wait`, tree.Path))
+	var sleeper int
+	uses := look(t, tree).Uses[0]
+	for _, u := range uses {
+		if u.Command == "sleep" {
+			sleeper = u.PID
+		}
+	}
+	expect(t, uses, sleeper, "fd files/lib/x.so")
+	expect(t, uses, 0, "fd files/lib/x.so", "mount files")
+}
+
+// A tree that is renamed under the pass is not lost.
+func TestRenamedMeanwhile(t *testing.T) {
+	dir := scratch(t)
+	tree := newTree(t, dir+"/0")
+	python(t, mapIt, dir+"/0/files/lib/x.so")
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Duration(i%60) * time.Millisecond):
+			}
+			os.Rename(dir+"/"+strconv.Itoa(i), dir+"/"+strconv.Itoa(i+1))
+		}
+	}()
+	defer func() { close(stop); <-done }()
+	seen := 0
+	for range 60 {
+		sight, err := occupancy.New().Look(t.Context(), []store.Tree{tree})
+		if err != nil {
+			continue // it moved all the time
+		}
+		seen++
+		expect(t, sight.Uses[0], 0, "map files/lib/x.so")
+	}
+	if seen == 0 {
+		t.Error("never got an answer")
+	}
 }
 
 func TestEnded(t *testing.T) {

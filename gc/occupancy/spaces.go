@@ -1,6 +1,7 @@
 package occupancy
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -17,7 +18,6 @@ type spaces struct {
 	byName map[string]*namespace // by the text of /proc/PID/ns/mnt
 	byID   map[uint64]*mount
 	closed map[string]*namespace // of processes that we may not ask, by the text of mountinfo
-	broken int                   // that could not be read
 }
 
 func newSpaces() *spaces {
@@ -53,7 +53,7 @@ func (s *spaces) set(name string, n *namespace) {
 // read adds the mounts that a mountinfo shows. It has the mount points relative
 // to the root directory of its process, which has this path.
 func (n *namespace) read(dir int, name, root string, buf *[]byte) error {
-	text, err := readFile(dir, name, buf)
+	text, err := readMountinfo(dir, name, buf)
 	if err != nil {
 		return err
 	}
@@ -67,6 +67,16 @@ func (n *namespace) read(dir int, name, root string, buf *[]byte) error {
 	n.add(mounts...)
 	n.whole = n.whole || root == "/"
 	return nil
+}
+
+// readMountinfo takes EINVAL, which is what a process gives that has left its
+// namespaces on its way out, for an end like any other.
+func readMountinfo(dir int, name string, buf *[]byte) ([]byte, error) {
+	text, err := readFile(dir, name, buf)
+	if errors.Is(err, unix.EINVAL) {
+		err = fmt.Errorf("%w (%w)", unix.ESRCH, err)
+	}
+	return text, err
 }
 
 // survey makes the mount namespace of a process known. mountinfo shows only
@@ -107,13 +117,9 @@ func (w *worker) survey(pid int) error {
 		n.add(known.mounts...)
 	}
 	n.roots[root] = true
-	if err := n.read(dir, "mountinfo", root, &w.file); err != nil {
-		if gone(err) {
-			return nil
-		}
-		w.spaces.mu.Lock()
-		w.spaces.broken++
-		w.spaces.mu.Unlock()
+	// One that cannot be read stays partial.
+	if err := n.read(dir, "mountinfo", root, &w.file); gone(err) {
+		return nil
 	}
 	n.used = w.index.mounted(n, w.spaces.get(w.own))
 	w.spaces.set(name, n)
@@ -123,7 +129,7 @@ func (w *worker) survey(pid int) error {
 // deniedMounts finds what is mounted for a process that we may not look into:
 // everybody may read its mountinfo.
 func (w *worker) deniedMounts(dir int, s *seen) error {
-	text, err := readFile(dir, "mountinfo", &w.file)
+	text, err := readMountinfo(dir, "mountinfo", &w.file)
 	if err != nil {
 		return w.failed(err, s)
 	}
