@@ -23,15 +23,13 @@ func unknownKey(path string, key toml.Key) error {
 }
 
 // nearest is the known key that differs least from the unknown one; "" if all
-// differ in half of their letters or more.
+// differ in more than half of the letters of its last part.
 func nearest(key toml.Key) string {
 	unknown := key.String()
-	best, least := "", len(unknown)/2
+	best, least := "", len(key[len(key)-1])/2
 	for _, known := range knownKeys(reflect.TypeFor[file](), key) {
-		if d := distance(unknown, known); d <= least && d < len(known) {
-			if d < least || best == "" {
-				best, least = known, d
-			}
+		if d := distance(unknown, known); d < least || d == least && best == "" {
+			best, least = known, d
 		}
 	}
 	return best
@@ -53,7 +51,7 @@ func knownKeys(table reflect.Type, key toml.Key) []string {
 		case reflect.Struct:
 			inner = knownKeys(field.Type, rest(key))
 		case reflect.Map:
-			if len(key) < 2 {
+			if len(key) < 2 || distance(key[0], name) > len(name)/2 {
 				break
 			}
 			chosen := toml.Key{key[1]}.String()

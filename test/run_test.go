@@ -255,6 +255,9 @@ test -e "$1/.ref" && test -x "$1/bin/busybox" && cat "$1/version" || exit 99
 				eventually(t, "the version is removed", func() bool { return w.run("remove", "demo@1.0").status != 75 })
 				close(stop)
 				readers.Wait()
+				if out, err := reader.argv().CombinedOutput(); err == nil {
+					t.Errorf("a reader ran on what is removed:\n%s", out)
+				}
 				eventually(t, "the trash is empty", func() bool {
 					w.must(0, "gc")
 					left, err := os.ReadDir(filepath.Join(w.store, "trash"))
@@ -262,8 +265,8 @@ test -e "$1/.ref" && test -x "$1/bin/busybox" && cat "$1/version" || exit 99
 				})
 			}
 			t.Logf("%d ran whole, %d did not start", whole, refused)
-			if whole == 0 || refused == 0 {
-				t.Errorf("the race was not run: %d ran whole, %d did not start", whole, refused)
+			if whole == 0 {
+				t.Error("no reader ran")
 			}
 		})
 	}

@@ -27,6 +27,11 @@ func TestMain(m *testing.M) {
 	if paths := os.Getenv("OCCUPANCY_LOOK"); paths != "" {
 		os.Exit(lookFor(strings.Split(paths, ":")))
 	}
+	// So that start can wait for the children of its children.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
@@ -49,7 +54,7 @@ func lookFor(paths []string) int {
 	return 0
 }
 
-// lookWith looks through another process, which run starts.
+// lookWith looks through another process of the test binary.
 func lookWith(t *testing.T, cmd *exec.Cmd, trees ...store.Tree) store.Sight {
 	t.Helper()
 	var paths []string
@@ -156,11 +161,8 @@ func start(t *testing.T, cmd *exec.Cmd) int {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		cmd.Wait()
 		// Half of a group that is ending is a sight that confuses other tests.
-		for range 100 {
-			if syscall.Kill(-cmd.Process.Pid, 0) != nil {
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
+		for err := error(nil); err != syscall.ECHILD; {
+			_, err = syscall.Wait4(-cmd.Process.Pid, nil, 0, nil)
 		}
 	})
 	return cmd.Process.Pid

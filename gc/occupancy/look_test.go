@@ -286,6 +286,24 @@ func TestRenamedTree(t *testing.T) {
 	expect(t, sight.Uses[0], 0, "map files/lib/x.so", "mount files")
 }
 
+// What we have mounted over a part of the tree hides the file that would
+// confirm a use, and does not make it less of one.
+func TestHiddenFromUs(t *testing.T) {
+	dir := scratch(t)
+	absent, different := newTree(t, dir+"/absent"), newTree(t, dir+"/different")
+	for _, tree := range []store.Tree{absent, different} {
+		python(t, "f = open(path)", tree.Path+"/files/app/deep/.ref")
+		python(t, "f = open(path)", tree.Path+"/files/lib/x.so")
+	}
+	mountAt(t, absent.Path+"/files/lib", "-t", "tmpfs", "none")
+	mountAt(t, different.Path+"/files/lib", "-t", "tmpfs", "none")
+	must(t, os.WriteFile(different.Path+"/files/lib/x.so", nil, 0o644))
+	sight := look(t, absent, different)
+	for _, uses := range sight.Uses {
+		expect(t, uses, 0, "fd files/app/deep/.ref", "fd files/lib/x.so")
+	}
+}
+
 // A descriptor of a third namespace's mount: it is spelled as there.
 func TestForeignDescriptor(t *testing.T) {
 	dir := scratch(t)

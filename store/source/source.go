@@ -11,6 +11,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"syscall"
 )
 
 var (
@@ -51,6 +52,9 @@ type Artifact struct {
 // artifact to its end, successfully, without its being the promised one. The
 // caller closes the reader.
 func (a Artifact) Open(ctx context.Context) (io.ReadCloser, error) {
+	if a.open == nil {
+		return nil, fmt.Errorf("cannot read %q as an archive: %w", a.Origin, syscall.EISDIR)
+	}
 	r, err := a.open(ctx)
 	if err != nil {
 		return nil, err
