@@ -42,10 +42,7 @@ func (s *Store) deleteTree(ctx context.Context, c *condemned) (freed int64, err 
 	if err := w.content(c.dir); err != nil {
 		return w.freed, err
 	}
-	err = c.parent.rmdir(c.name)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTEMPTY) {
-		err = nil
-	}
+	err = w.rmdir(c.parent, c.name, c.dir)
 	return w.freed, err
 }
 
@@ -89,11 +86,30 @@ func (w *deletion) directory(d dir, name string) error {
 	if err := w.content(sub); err != nil {
 		return err
 	}
-	err = writable(d, func() error { return d.rmdir(name) })
+	return w.rmdir(d, name, sub)
+}
+
+// rmdir removes the directory sub, which is name in d. Not empty it is left:
+// somebody else deletes, or has deleted and made something in it since.
+func (w *deletion) rmdir(d dir, name string, sub dir) error {
+	st, err := fstat(sub.File)
+	if err == nil {
+		err = writable(d, func() error { return d.rmdir(name) })
+	}
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTEMPTY) {
 		return nil
 	}
+	if err == nil {
+		w.count(&st)
+	}
 	return err
+}
+
+func (w *deletion) count(st *unix.Stat_t) {
+	w.freed += st.Blocks * 512
+	if w.told != nil {
+		w.told(st.Blocks * 512)
+	}
 }
 
 func (w *deletion) file(d dir, name string) error {
@@ -108,10 +124,7 @@ func (w *deletion) file(d dir, name string) error {
 		return err
 	}
 	if st.Nlink == 1 {
-		w.freed += st.Blocks * 512
-		if w.told != nil {
-			w.told(st.Blocks * 512)
-		}
+		w.count(&st)
 	}
 	return nil
 }
