@@ -37,10 +37,11 @@ func (s *Store) look(ctx context.Context, d dir) (uses, bare []Use, err error) {
 		return nil, nil, fmt.Errorf("cannot see who uses it: %w", err)
 	}
 	for _, u := range sight.Uses[0] {
-		if u.How == ByFD && path.Base(u.Path) == refFile {
-			bare = append(bare, u)
-		} else {
+		switch {
+		case u.Counts():
 			uses = append(uses, u)
+		case path.Base(u.Path) == refFile:
+			bare = append(bare, u)
 		}
 	}
 	return uses, bare, nil

@@ -95,6 +95,11 @@ func (u Use) String() string {
 	return fmt.Sprintf("%s (pid %d, since %s)", command, u.PID, u.Since.Local().Format(layout))
 }
 
-// Counts tells whether the use alone keeps a listed deployment: a bare
-// descriptor of a file named .ref does not, because other collectors have one.
-func (u Use) Counts() bool { return u.How != ByFD || path.Base(u.Path) != refFile }
+// Counts tells whether the use alone keeps a tree. An open descriptor of a file
+// named .ref does not, because other collectors have one; nor does one of the
+// tree's own directory, because whoever lists the store has one. Readers of
+// ours that have got no further look again after they have locked, and others
+// find no lock file any more.
+func (u Use) Counts() bool {
+	return u.How != ByFD || path.Base(u.Path) != refFile && u.Path != "."
+}
