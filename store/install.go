@@ -21,6 +21,9 @@ type InstallOptions struct {
 	// Activate makes the version current. The first version of a runtime
 	// becomes current in any case.
 	Activate bool
+	// Force replaces the version if it is installed already, by the protocol's
+	// replacement in place: if nobody uses it.
+	Force bool
 	// NoSync leaves out the syncfs(2) before the version is published. After
 	// a power cut it can then be listed and incomplete.
 	NoSync bool
@@ -35,6 +38,7 @@ type InstallOptions struct {
 type Installed struct {
 	Ref       Ref
 	Already   bool  // it was there; nothing was unpacked
+	Replaced  bool  // it was there, and is a new one now
 	Activated bool  // it has become current
 	Written   int64 // content in bytes
 	Dropped   archive.Dropped
@@ -86,8 +90,12 @@ func (s *Store) install(ctx context.Context, ref Ref, a source.Artifact, opt Ins
 	return done, nil
 }
 
-// already answers for a version that is listed: nil if it is not.
+// already answers for a version that is listed: nil if it is not, or is to be
+// replaced.
 func (s *Store) already(ctx context.Context, ref Ref, opt InstallOptions) (*Installed, error) {
+	if opt.Force {
+		return nil, nil
+	}
 	d, err := s.lookup(ref)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
@@ -128,11 +136,30 @@ func (s *Store) fill(ctx context.Context, st *stage, ref Ref, a source.Artifact,
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	activated, err := s.publish(ctx, st, ref, opt.Activate)
-	if err != nil {
-		return nil, err
+	done := &Installed{Ref: ref, Written: content.Size, Dropped: content.Dropped}
+	if opt.Force {
+		d, err := s.lookup(ref)
+		if err == nil {
+			done.Replaced = true
+			return done, s.replaceAndSwitch(ctx, st, d, done, opt)
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
 	}
-	return &Installed{Ref: ref, Activated: activated, Written: content.Size, Dropped: content.Dropped}, nil
+	done.Activated, err = s.publish(ctx, st, ref, opt.Activate)
+	return done, err
+}
+
+func (s *Store) replaceAndSwitch(ctx context.Context, st *stage, d *Deployment, done *Installed, opt InstallOptions) error {
+	if err := s.replace(ctx, st, *d); err != nil {
+		return err
+	}
+	if !opt.Activate || d.Current {
+		return nil
+	}
+	done.Activated = true
+	return s.switchTo(ctx, d.Ref)
 }
 
 func unpack(ctx context.Context, a source.Artifact, dst *os.File, opt InstallOptions) (*archive.Tree, error) {

@@ -753,3 +753,76 @@ func TestUsageCountsWhatDeletingFrees(t *testing.T) {
 		t.Errorf("%+v", u)
 	}
 }
+
+func TestForceReplacesInPlace(t *testing.T) {
+	s := newStore(t)
+	install(t, s, "demo@1.0", "demo@2.0")
+	force := store.InstallOptions{Force: true, NoSync: true}
+	if _, err := s.Pin(t.Context(), parse(t, "demo@1.0")); err != nil {
+		t.Fatal(err)
+	}
+	before, err := s.Lookup(parse(t, "demo@1.0"))
+	must(t, err)
+	must(t, os.WriteFile(before.Path()+"/files/bin/tool", []byte("spoilt"), 0o755))
+
+	hold, err := s.Hold(t.Context(), parse(t, "demo@1.0"))
+	must(t, err)
+	if _, err := s.Install(t.Context(), artifact(t, "demo@1.0"), force); !errors.Is(err, lock.ErrBusy) {
+		t.Errorf("beside a reader: %v", err)
+	}
+	wantClean(t, s)
+	must(t, hold.Release())
+
+	done, err := s.Install(t.Context(), artifact(t, "demo@1.0"), force)
+	if err != nil || !done.Replaced || done.Already {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	after, err := s.Lookup(parse(t, "demo@1.0"))
+	if err != nil || after.Err != nil || !after.Current || !after.Pinned || !after.Activated.Equal(before.Activated) {
+		t.Errorf("%+v, %v", after, err)
+	}
+	if _, found, err := s.Verify(t.Context(), parse(t, "demo@1.0"), nil); err != nil || len(found) > 0 {
+		t.Errorf("%v, %v", found, err)
+	}
+	wantClean(t, s)
+
+	must(t, s.Defer(t.Context(), parse(t, "demo@2.0")))
+	force.Activate = true
+	if done, err = s.Install(t.Context(), artifact(t, "demo@2.0"), force); err != nil || !done.Activated {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if d, err := s.Lookup(store.Ref{Name: "demo"}); err != nil || d.Ref.Version != "2.0" || d.Deferred {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if done, err = s.Install(t.Context(), artifact(t, "demo@3.0"), force); err != nil || done.Replaced {
+		t.Errorf("what was not there: %+v, %v", done, err)
+	}
+	wantVersions(t, s, "demo@1.0", "demo@2.0", "demo@3.0")
+	wantClean(t, s)
+}
+
+// Killed between the exchange and the move, the old tree lies in the stage. It
+// is deleted like one in the trash: not while somebody uses it.
+func TestAnExchangedTreeInAStageIsTrash(t *testing.T) {
+	s := newStore(t)
+	install(t, s, "demo@1.0", "demo@2.0")
+	stage := filepath.Join(s.Path(), "staging/demo@2.0")
+	must(t, os.Mkdir(stage, 0o755))
+	must(t, os.WriteFile(stage+"/lock", nil, 0o600))
+	must(t, os.Rename(filepath.Join(s.Path(), "runtimes/demo/2.0"), stage+"/tree"))
+	reader, err := os.Open(stage + "/tree/files/.ref")
+	must(t, err)
+	must(t, lock.Try(reader, lock.Read))
+	done, err := s.Drain(t.Context())
+	if err != nil || len(done) != 1 || !errors.Is(done[0].Err, lock.ErrBusy) {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if _, err := os.Stat(stage + "/tree/files/bin/tool"); err != nil {
+		t.Errorf("it was touched: %v", err)
+	}
+	reader.Close()
+	if _, err = s.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wantClean(t, s)
+}

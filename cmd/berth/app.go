@@ -64,7 +64,8 @@ func (a *app) commands() *cli.App {
 			a.removeCommand(), a.gcCommand(),
 			a.pinCommand(), a.unpinCommand(),
 			a.runCommand(), a.execCommand(), a.psCommand(),
-			a.verifyCommand(), a.versionCommand(),
+			a.verifyCommand(), a.repairCommand(), a.doctorCommand(),
+			a.versionCommand(), a.tryLockCommand(),
 		},
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return usageError(err.Error()) },
 		Action: func(c *cli.Context) error {

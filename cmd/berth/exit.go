@@ -106,6 +106,7 @@ func statusOf(err error) int {
 		{store.ErrBroken, exitData},
 		{lock.ErrUnsupported, exitUnavailable},
 		{source.ErrUnavailable, exitUnavailable},
+		{store.ErrNoExchange, exitUnavailable},
 		{store.ErrForeign, exitConfig},
 		{store.ErrPinned, exitPermission},
 		{store.ErrCurrent, exitPermission},

@@ -15,10 +15,13 @@ import (
 	"berth/store/source"
 )
 
+const noSyncUsage = "do not wait for the disk: not safe against a power cut"
+
 type installOptions struct {
 	what     string
 	as       string
 	activate bool
+	force    bool
 	noSync   bool
 }
 
@@ -36,7 +39,8 @@ Example: berth install sniper-3.0.20250108.112707.tar.gz --switch`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "as", Usage: "install it as `NAME@VERSION`", Destination: &opt.as},
 			&cli.BoolFlag{Name: "switch", Usage: "make it the current version", Destination: &opt.activate},
-			&cli.BoolFlag{Name: "no-sync", Usage: "do not wait for the disk: not safe against a power cut", Destination: &opt.noSync},
+			&cli.BoolFlag{Name: "force", Usage: "replace the version if it is installed and nobody uses it", Destination: &opt.force},
+			&cli.BoolFlag{Name: "no-sync", Usage: noSyncUsage, Destination: &opt.noSync},
 		},
 		Action: func(c *cli.Context) error {
 			var err error
@@ -170,7 +174,7 @@ func (a *app) install(ctx context.Context, artifact source.Artifact, opt install
 	}
 	meter := a.meter("installing "+artifact.Name+"@"+artifact.Version, artifact.Size)
 	done, err := s.Install(ctx, artifact, store.InstallOptions{
-		Activate: opt.activate, NoSync: opt.noSync,
+		Activate: opt.activate, Force: opt.force, NoSync: opt.noSync,
 		MaxSize: cfg.Store.MaxUnpacked, Read: meter.add,
 	})
 	meter.stop()
@@ -209,6 +213,8 @@ func (a *app) tellInstalled(done *store.Installed) {
 		a.note("%s was installed; it is current now", done.Ref)
 	case done.Already:
 		a.note("%s is installed already", done.Ref)
+	case done.Replaced:
+		a.note("replaced %s (%s)", done.Ref, size(done.Written))
 	case done.Activated:
 		a.note("installed %s (%s); it is current", done.Ref, size(done.Written))
 	default:

@@ -1,0 +1,175 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"berth/store/manifest"
+	"berth/store/source"
+)
+
+// Repaired is what Repair did.
+type Repaired struct {
+	Ref Ref
+	// Differences are those that were found, and mended.
+	Differences []Difference
+	// From says where the new tree came from: "" if nothing had to be built.
+	From string
+}
+
+// Repair makes a deployment what its manifest says. A missing files/.ref is
+// made again. If anything else differs, a whole new tree is built, of the
+// members that are intact and of identical files of the runtime's other
+// versions, or, if that is not enough, from the origin; and it replaces the
+// old one as a forced Install does: not while somebody uses it, in which case
+// the error is an *InUseError.
+func (s *Store) Repair(ctx context.Context, ref Ref, opt InstallOptions) (*Repaired, error) {
+	done, err := s.repair(ctx, ref, opt)
+	if err != nil {
+		return nil, &RefError{"repair", ref, err}
+	}
+	return done, nil
+}
+
+func (s *Store) repair(ctx context.Context, ref Ref, opt InstallOptions) (*Repaired, error) {
+	d, err := s.lookup(ref)
+	if err != nil {
+		return nil, err
+	}
+	done := &Repaired{Ref: d.Ref}
+	made, err := s.restoreRef(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	if made {
+		done.Differences = append(done.Differences, Difference{refFile, "missing"})
+	}
+	_, found, err := s.Verify(ctx, d.Ref, opt.Read)
+	if err == nil && len(found) == 0 {
+		return done, nil
+	}
+	if err != nil && !errors.Is(err, ErrBroken) {
+		return nil, err
+	}
+	done.Differences = append(done.Differences, found...)
+	st, err := s.openStage(ctx, d.Ref)
+	if err != nil {
+		return nil, err
+	}
+	err = s.rebuild(ctx, st, d, opt, done)
+	_, discardErr := st.discard(context.WithoutCancel(ctx))
+	return done, errors.Join(err, discardErr)
+}
+
+// rebuild fills the stage and exchanges it with the deployment.
+func (s *Store) rebuild(ctx context.Context, st *stage, d *Deployment, opt InstallOptions, done *Repaired) error {
+	tree, err := st.dir.makeDir(stageTree)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	if err = s.assemble(ctx, tree, d); err == nil {
+		done.From = "files that are installed"
+	} else {
+		assembleErr := err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := s.emptyTree(ctx, tree); err != nil {
+			return err
+		}
+		if err := s.fromOrigin(ctx, tree, d, opt); err != nil {
+			return errors.Join(assembleErr, err)
+		}
+		done.From = d.Origin
+	}
+	if !opt.NoSync {
+		if err := unix.Syncfs(int(tree.Fd())); err != nil {
+			return &os.PathError{Op: "sync the file system of", Path: tree.Name(), Err: err}
+		}
+	}
+	return s.replace(ctx, st, *d)
+}
+
+// emptyTree deletes what a failed attempt has left in a stage's tree.
+func (s *Store) emptyTree(ctx context.Context, tree dir) error {
+	w := &deletion{ctx: ctx}
+	return w.content(tree)
+}
+
+// fromOrigin unpacks the archive once more that the deployment came from.
+func (s *Store) fromOrigin(ctx context.Context, tree dir, d *Deployment, opt InstallOptions) error {
+	if d.Origin == "" {
+		return errors.New("its origin is not known")
+	}
+	a, err := source.File(d.Origin)
+	if err != nil {
+		return err
+	}
+	a.Name, a.Version, a.Digest = d.Ref.Name, d.Ref.Version, d.Digest
+	content, err := unpack(ctx, a, tree.File, opt)
+	if err != nil {
+		return err
+	}
+	return describeTree(tree, d.Ref, a, content)
+}
+
+// restoreRef makes files/.ref again if there is nothing of that name, with the
+// times of it and of files/ that the manifest has. Nobody can hold a lock on
+// what is not there; who occupies the tree otherwise is not disturbed.
+func (s *Store) restoreRef(ctx context.Context, d *Deployment) (made bool, err error) {
+	err = s.locked(ctx, func() error {
+		rt, err := s.runtime(d.Ref.Name)
+		if err != nil {
+			return err
+		}
+		defer rt.Close()
+		dep, err := rt.openDir(d.Ref.Version)
+		if err != nil {
+			return missing(err)
+		}
+		defer dep.Close()
+		files, err := dep.makeDir(filesDir)
+		if err != nil {
+			return broken(err)
+		}
+		defer files.Close()
+		if there, err := files.exists(refFile); there || err != nil {
+			return err
+		}
+		expected, manifestErr := readManifest(dep)
+		if err := files.mark(refFile); err != nil {
+			return err
+		}
+		made = true
+		if manifestErr == nil {
+			if err := files.touch(refFile, expected[refFile].Time); err != nil {
+				return err
+			}
+			if err := dep.setTime(filesDir, expected["."]); err != nil {
+				return err
+			}
+		}
+		return files.sync()
+	})
+	return made, err
+}
+
+// setTime gives a member the time that the manifest has.
+func (d dir) setTime(name string, e manifest.Entry) error {
+	ts, err := unix.TimeToTimespec(e.Time)
+	if err != nil {
+		return d.fail("set the time of", name, err)
+	}
+	err = unix.UtimesNanoAt(int(d.Fd()), name, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+	return d.fail("set the time of", name, err)
+}
+
+// errNowhere says which member cannot be had from what is installed.
+func errNowhere(path string) error {
+	return fmt.Errorf("no intact copy of %q is installed", path)
+}
