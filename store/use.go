@@ -56,6 +56,7 @@ type BlindKind string
 
 const (
 	BlindAccounts BlindKind = "accounts" // processes of others that we may not read
+	BlindOwn      BlindKind = "own"      // processes of our account that we may not read
 	BlindHidepid  BlindKind = "hidepid"  // /proc does not list the processes of others
 	BlindPIDs     BlindKind = "pidns"    // we are in a PID namespace of our own
 	BlindOverlay  BlindKind = "overlay"  // locks above and below an overlayfs do not meet

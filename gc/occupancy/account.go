@@ -11,6 +11,7 @@ import (
 
 // process is what people want to know of one.
 type process struct {
+	known   bool // uid is
 	uid     uint32
 	command string
 	since   time.Time
@@ -22,7 +23,7 @@ func (w *worker) describe(dir int) (p process, err error) {
 	if err := unix.Fstat(dir, &st); err != nil {
 		return p, err
 	}
-	p.uid = st.Uid
+	p.known, p.uid = true, st.Uid
 	if text, err := readFile(dir, "comm", &w.file); err == nil {
 		p.command = strings.TrimSuffix(string(text), "\n")
 	}

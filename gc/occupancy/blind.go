@@ -18,12 +18,24 @@ const (
 )
 
 // blind lists what could not be seen.
-func (l *look) blind(denied int) (found []store.Blind, err error) {
+func (l *look) blind(denied map[int]bool) (found []store.Blind, err error) {
 	note := func(kind store.BlindKind, format string, args ...any) {
 		found = append(found, store.Blind{Kind: kind, Text: fmt.Sprintf(format, args...)})
 	}
-	if denied > 0 {
-		note(store.BlindAccounts, "%s of other accounts", count(denied, "process", "processes"))
+	// A caller may know that others cannot get at the trees, but not that of
+	// his own: a process is closed to its account if it changed its rights, or
+	// runs a program that the account may not read (PR_SET_DUMPABLE(2const)).
+	own := 0
+	for pid := range denied {
+		if l.seen[pid].who.known && l.seen[pid].who.uid == uint32(unix.Geteuid()) {
+			own++
+		}
+	}
+	if others := len(denied) - own; others > 0 {
+		note(store.BlindAccounts, "%s of other accounts", count(others, "process", "processes"))
+	}
+	if own > 0 {
+		note(store.BlindOwn, "%s of our account that may not be read", count(own, "process", "processes"))
 	}
 	option, err := l.hidden()
 	if err != nil {
@@ -56,7 +68,7 @@ func (l *look) blind(denied int) (found []store.Blind, err error) {
 		lost += s.lost
 	}
 	if lost > 0 {
-		note(store.BlindMounts, "%s on mounts that no process shows", count(lost, "open file", "open files"))
+		note(store.BlindMounts, "%s on mounts that no process shows", count(lost, "open or mapped file", "open or mapped files"))
 	}
 	if n := l.spaces.partial(); n > 0 {
 		note(store.BlindMounts, "%s of which only a part is visible", count(n, "mount namespace", "mount namespaces"))

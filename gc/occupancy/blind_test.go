@@ -86,6 +86,21 @@ func TestUnprivileged(t *testing.T) {
 	}
 }
 
+// A process can be closed to its own account. It is told apart, because that
+// account can enter the store.
+func TestOwnButClosed(t *testing.T) {
+	dir := scratch(t)
+	tree := newTree(t, dir+"/tree")
+	cmd := pythonCmd("assert ctypes.CDLL(None).prctl(4, 0, 0, 0, 0) == 0 # PR_SET_DUMPABLE\nf = open(path)", dir+"/tree/files/lib/x.so")
+	cmd.SysProcAttr = nobody()
+	pid := startReady(t, cmd)
+	want := store.Blind{Kind: store.BlindOwn, Text: "1 process of our account that may not be read"}
+	if sight := lookAsNobody(t, tree); !slices.Contains(sight.Blind, want) {
+		t.Errorf("got %+v, want it blind to one of its own", sight.Blind)
+	}
+	expect(t, look(t, tree).Uses[0], pid, "fd files/lib/x.so")
+}
+
 func TestNothingHidden(t *testing.T) {
 	tree := newTree(t, scratch(t)+"/tree")
 	startReady(t, exec.Command("bwrap", "--ro-bind", "/", "/", "sh", "-c", "echo ready; exec sleep 1000"))

@@ -14,7 +14,8 @@
 // threads that share none with their process (unshare(2) in a thread); files
 // that only io_uring(7), a descriptor in a socket's queue, a swap area or a
 // loop device has open; mounts in a namespace without a process; the lower
-// directories of an overlay that were renamed after it was mounted. A process
+// directories of an overlay that were renamed after it was mounted; a deleted
+// file that is mapped through a mount which is gone itself. A process
 // that begins to use a tree behind the pass is seen only if it is new.
 package occupancy
 
@@ -347,7 +348,7 @@ func (l *look) sight() (store.Sight, error) {
 			return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.How, b.How), cmp.Compare(a.Path, b.Path))
 		})
 	}
-	sight.Blind, err = l.blind(len(denied))
+	sight.Blind, err = l.blind(denied)
 	return sight, err
 }
 

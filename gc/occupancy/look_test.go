@@ -17,8 +17,14 @@ import (
 
 const (
 	mapIt = "f = os.open(path, os.O_RDONLY)\nassert ctypes.CDLL(None).mmap(None, ctypes.c_size_t(4096), 1, 2, f, ctypes.c_long(0)) != -1\nos.close(f)"
-	posix = "f = open(path)\nfcntl.lockf(f, fcntl.LOCK_SH)"
-	ofd   = "f = os.open(path, os.O_RDONLY)\nfcntl.fcntl(f, 37, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 0, 0, 0))"
+	// mountAside mounts a directory elsewhere, and unmountAside takes it away
+	// under whoever uses it.
+	mountAside = "libc = ctypes.CDLL(None)\naside = sys.argv[2]\n" +
+		"assert libc.mount(path.encode(), aside.encode(), None, 4096, None) == 0\n"
+	unmountAside = "assert libc.umount2(aside.encode(), 2) == 0\n"
+	leave        = "assert libc.unshare(0x20000) == 0 and libc.mount(None, b'/', None, 0x44000, None) == 0\n"
+	posix        = "f = open(path)\nfcntl.lockf(f, fcntl.LOCK_SH)"
+	ofd          = "f = os.open(path, os.O_RDONLY)\nfcntl.fcntl(f, 37, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 0, 0, 0))"
 )
 
 // fileSystems are where trees can be. Each makes an empty directory.
@@ -143,6 +149,13 @@ var ways = map[string]func(t *testing.T, tree string) (pid int, want []string){
 	"unmounted": func(t *testing.T, tree string) (int, []string) {
 		return startReady(t, exec.Command("unshare", "-m", "sh", "-c",
 			`mount --bind "$0/files" /mnt && cd /mnt/lib && umount -l /mnt && echo ready && exec sleep 1000`, tree)), []string{"cwd files/lib"}
+	},
+	"in the root of what was unmounted": func(t *testing.T, tree string) (int, []string) {
+		must(t, os.Mkdir(tree+"-aside", 0o755))
+		return python(t, mountAside+"os.chdir(aside)\n"+unmountAside, tree+"/files", tree+"-aside"), []string{"cwd files"}
+	},
+	"a mount that is nowhere": func(t *testing.T, tree string) (int, []string) {
+		return python(t, "libc = ctypes.CDLL(None)\nassert libc.syscall(428, -100, path.encode(), 1) >= 0 # open_tree(2)", tree+"/files"), []string{"fd files"}
 	},
 	"hidden by a mount of its own": func(t *testing.T, tree string) (int, []string) {
 		return startReady(t, exec.Command("unshare", "-m", "sh", "-c",
@@ -319,6 +332,41 @@ func TestForeignDescriptor(t *testing.T) {
 	}
 	expect(t, uses, sleeper, "fd files/lib/x.so")
 	expect(t, uses, 0, "fd files/lib/x.so", "mount files")
+}
+
+// Of a mapped file maps does not tell the mount. If that is gone, or of a
+// namespace that the process has left, the file is seen or we know that we do
+// not see.
+func TestMappedThroughLostMount(t *testing.T) {
+	mapAside := strings.Replace(mapIt, "path", "aside + sys.argv[3]", 1) + "\n"
+	for name, c := range map[string]struct{ script, mount, file string }{
+		"unmounted":         {mountAside + mapAside + unmountAside, "/files", "/lib/x.so"},
+		"unmounted, deeper": {mountAside + mapAside + unmountAside, "/files/lib", "/x.so"},
+		"left":              {"libc = ctypes.CDLL(None)\n" + leave + mountAside + mapAside + leave + unmountAside, "/files", "/lib/x.so"},
+		"left, deeper":      {"libc = ctypes.CDLL(None)\n" + leave + mountAside + mapAside + leave + unmountAside, "/files/lib", "/x.so"},
+	} {
+		for _, account := range []string{"root", "nobody"} {
+			t.Run(name+" by "+account, func(t *testing.T) {
+				dir := scratch(t)
+				tree := newTree(t, dir+"/tree")
+				must(t, os.Mkdir(dir+"/aside", 0o755))
+				cmd, see := pythonCmd(c.script, tree.Path+c.mount, dir+"/aside", c.file), look
+				if account == "nobody" {
+					cmd.Args = append([]string{"unshare", "-Urm"}, cmd.Args...)
+					cmd.Path, cmd.SysProcAttr, see = "/usr/bin/unshare", nobody(), lookAsNobody
+				}
+				pid := startReady(t, cmd)
+				sight := see(t, tree)
+				if strings.HasSuffix(name, "deeper") {
+					if !strings.Contains(blindTo(t, sight), "mounts") {
+						t.Errorf("got %+v, want it blind to mounts", sight)
+					}
+					return
+				}
+				expect(t, sight.Uses[0], pid, "map files/lib/x.so")
+			})
+		}
+	}
 }
 
 // A tree that is renamed under the pass is not lost.

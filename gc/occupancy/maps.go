@@ -2,8 +2,12 @@ package occupancy
 
 import (
 	"bytes"
+	"cmp"
+	"path"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"berth/store"
 )
@@ -16,19 +20,26 @@ type mapped struct {
 	path string
 }
 
-// mappedFile cuts the part of a line that names the file: its device, inode
-// and path. It fails for memory without a file.
+// mappedFile cuts a line into the range of addresses and the part that names
+// the file: its device, inode and path. It fails for memory without a file.
 //
 //	7f1ec2a00000-7f1ec2a28000 r--p 00000000 08:01 1835041      /usr/lib/libc.so.6
-func mappedFile(line []byte) (part []byte, ok bool) {
-	for range 3 {
-		i := bytes.IndexByte(line, ' ')
-		if i < 0 {
-			return nil, false
+func mappedFile(line []byte) (addresses, part []byte, ok bool) {
+	addresses, part, _ = bytes.Cut(line, []byte(" "))
+	for range 2 {
+		if _, part, ok = bytes.Cut(part, []byte(" ")); !ok {
+			return nil, nil, false
 		}
-		line = line[i+1:]
 	}
-	return line, bytes.IndexByte(line, '/') >= 0
+	return addresses, part, bytes.IndexByte(part, '/') >= 0
+}
+
+// link is the name in map_files of the range of a line in maps, where the
+// addresses are padded with zeros.
+func link(addresses []byte) string {
+	from, to, _ := strings.Cut(string(addresses), "-")
+	trim := func(a string) string { return cmp.Or(strings.TrimLeft(a, "0"), "0") }
+	return "map_files/" + trim(from) + "-" + trim(to)
 }
 
 func parseMapped(part string) (m mapped, ok bool) {
@@ -70,16 +81,18 @@ func (w *worker) maps(dir int, s *seen) error {
 	}
 	var last []byte
 	for line := range bytes.Lines(text) {
-		part, ok := mappedFile(bytes.TrimSuffix(line, []byte("\n")))
+		addresses, part, ok := mappedFile(bytes.TrimSuffix(line, []byte("\n")))
 		if !ok || bytes.Equal(part, last) {
 			continue
 		}
 		last = part
 		a, ok := known[string(part)]
 		if !ok {
-			a = w.mappedPlaces(string(part), s)
-			if !a.again {
+			var placed bool
+			if a, placed = w.mappedPlaces(string(part), s); placed {
 				known[string(part)] = a
+			} else if a, err = w.mappedObject(dir, link(addresses), string(part), s); err != nil {
+				return err
 			}
 		}
 		s.note(store.ByMap, a)
@@ -87,43 +100,93 @@ func (w *worker) maps(dir int, s *seen) error {
 	return nil
 }
 
-func (w *worker) mappedPlaces(part string, s *seen) (a answer) {
+// mappedPlaces finds the trees that a mapped file is in by what maps says. If
+// its path does not lead to it, through no mount of the namespace, it is not
+// placed: the mount may be gone, or another namespace's.
+func (w *worker) mappedPlaces(part string, s *seen) (a answer, placed bool) {
 	m, ok := parseMapped(part)
 	if !ok || !w.index.on(m.dev) && !w.overlay {
-		return a
+		return a, true
 	}
 	paths := spellings(m.path)
-	onTree := false     // some mount over the path is of a tree's file system
 	var mixture []place // where a spelling leads that is not quite the name
-	for _, path := range paths {
-		for _, mnt := range append(s.space.over(path), w.elsewhere(s).over(path)...) {
+	for _, spelled := range paths {
+		for _, mnt := range append(s.space.over(spelled), w.elsewhere(s).over(spelled)...) {
 			overlay := mnt.fstype == "overlay"
 			if mnt.dev != m.dev && !overlay || !w.index.on(mnt.dev) {
 				continue
 			}
-			onTree = true
-			inner, _ := mnt.inside(path)
+			inner, _ := mnt.inside(spelled)
 			// Kernels before 6.8 show the number that a file of an overlay has
 			// below it. There is nothing to compare it with.
 			places, doubt := w.index.confirm(mnt.dev, inner, func(id identity) bool { return overlay || id.ino == m.ino })
 			if places != nil {
-				return answer{places: places}
+				return answer{places: places}, true
 			}
 			if doubt && len(paths) > 1 {
 				mixture = w.index.find(mnt.dev, inner)
 			}
-			a.again = a.again || doubt
+			placed = placed || !doubt && w.shows(mnt.dev, inner, m)
 		}
 	}
 	if mixture != nil {
-		return answer{places: mixture}
+		return answer{places: mixture}, true
 	}
-	if !onTree {
-		for i, t := range w.index.trees {
-			if t.mnt.dev == m.dev {
-				a.places = append(a.places, w.index.search(i, m.path, func(id identity) bool { return id.ino == m.ino })...)
-			}
+	return a, placed || !w.index.on(m.dev)
+}
+
+// shows tells whether a path in a file system is that of the mapped file, seen
+// through our own mounts. Of a deleted file its directory has to do.
+func (w *worker) shows(dev device, inner string, m mapped) bool {
+	deleted := strings.HasSuffix(m.path, deletedMark)
+	for _, mnt := range w.spaces.get(w.own).mounts {
+		if mnt.dev != dev {
+			continue
+		}
+		rest, ok := below(inner, mnt.root)
+		if !ok {
+			continue
+		}
+		name := join(mnt.point, rest)
+		var st unix.Statx_t
+		err := unix.Statx(unix.AT_FDCWD, name, unix.AT_SYMLINK_NOFOLLOW|statxFlags, statxMask, &st)
+		if err == nil && st.Mnt_id == mnt.id && st.Ino == m.ino {
+			return true
+		}
+		if !deleted {
+			continue
+		}
+		err = unix.Statx(unix.AT_FDCWD, path.Dir(name), unix.AT_SYMLINK_NOFOLLOW|statxFlags, statxMask, &st)
+		if err == nil && st.Mnt_id == mnt.id {
+			return true
 		}
 	}
-	return a
+	return false
+}
+
+// mappedObject asks for the mount of a mapped file. That takes more than the
+// right to read maps: CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN above all user
+// namespaces. Without it, the file is looked for in the trees alone.
+func (w *worker) mappedObject(dir int, name, part string, s *seen) (a answer, err error) {
+	o, err := w.object(dir, name, s)
+	if err == nil {
+		return w.places(o, s), nil
+	}
+	if gone(err) {
+		return answer{again: true}, nil // it has been unmapped
+	}
+	if !refused(err) {
+		return a, err
+	}
+	m, _ := parseMapped(part)
+	for i, t := range w.index.trees {
+		if t.mnt.dev == m.dev {
+			a.places = append(a.places, w.index.search(i, m.path, func(id identity) bool { return id.ino == m.ino })...)
+		}
+	}
+	if a.places == nil {
+		s.lost++
+		a.again = true
+	}
+	return a, nil
 }

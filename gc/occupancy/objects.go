@@ -56,8 +56,6 @@ func (w *worker) worthwhile(link string, s *seen) bool {
 		return false
 	case link == "/dev/null", strings.HasPrefix(link, "/dev/pts/"):
 		return false // no tree has devices
-	case link == "/" && s.namespace == w.own:
-		return false
 	}
 	if over := s.space.over(link); len(over) > 0 {
 		top := over[0]

@@ -82,16 +82,19 @@ func TestLayers(t *testing.T) {
 }
 
 func TestMappedFile(t *testing.T) {
-	part, ok := mappedFile([]byte("7f1ec2a00000-7f1ec2a28000 r--p 00000000 08:1f 1835041      /usr/li b/x"))
+	addresses, part, ok := mappedFile([]byte("00400000-7f1ec2a28000 r--p 00000000 08:1f 1835041      /usr/li b/x"))
 	if !ok {
 		t.Fatal("no file")
+	}
+	if name := link(addresses); name != "map_files/400000-7f1ec2a28000" {
+		t.Errorf("its link is %s", name)
 	}
 	m, ok := parseMapped(string(part))
 	if want := (mapped{device{8, 0x1f}, 1835041, "/usr/li b/x"}); !ok || m != want {
 		t.Errorf("got %+v, %v, want %+v", m, ok, want)
 	}
 	for _, line := range []string{"", "a b", "7f-8f rw-p 00000000 00:00 0 ", "7f-8f rw-p 00000000 00:00 0    [heap]"} {
-		if _, ok := mappedFile([]byte(line)); ok {
+		if _, _, ok := mappedFile([]byte(line)); ok {
 			t.Errorf("%q: a file", line)
 		}
 	}

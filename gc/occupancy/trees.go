@@ -231,7 +231,7 @@ func (x *index) confirm(dev device, path string, is func(identity) bool) (found 
 // may be one of the tree or of its files.
 func (x *index) search(tree int, path string, is func(identity) bool) (found []place) {
 	for _, dir := range []string{"", "files"} {
-		p := place{tree, relative(join(dir, relative(path)))}
+		p := place{tree, relative(join(dir, strings.TrimLeft(path, "/")))}
 		if x.compare(p, is) == same {
 			found = append(found, p)
 		}
