@@ -24,10 +24,10 @@ demo: runtimes build
 	@test/demo.sh
 
 # The command's own coverage comes from the processes that the tests start:
-# they write to GOCOVERDIR when they end, also those of other accounts.
+# they write to BERTH_COVERDIR when they end, also those of other accounts.
 test: runtimes build
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && chmod 777 "$$dir" && \
-	GOCOVERDIR=$$dir go test -race -timeout 40m -p 2 -cover -coverpkg=berth/... ./... -args -test.gocoverdir="$$dir" && \
+	BERTH_COVERDIR=$$dir go test -race -timeout 40m -p 2 -cover -coverpkg=berth/... ./... -args -test.gocoverdir="$$dir" && \
 	go tool covdata textfmt -i="$$dir" -o=build/coverage.out
 	@go tool cover -func=build/coverage.out | awk '/^total:/ { sub("%", "", $$3); print "coverage of all packages: " $$3 " %"; \
 		if ($$3 + 0 < $(LEAST)) { print "that is less than $(LEAST) %"; exit 1 } }'

@@ -141,14 +141,21 @@ func (a *app) collectAfterUpgrade(ctx context.Context, names []string, out *resu
 	return failures(r)
 }
 
-// failures is the error of a collection in which some version failed.
+// failures is the error of a collection in which some version failed: that of
+// whoever may not change the store at all, else the status says that not all
+// was done.
 func failures(r gc.Result) error {
 	if len(r.Failed) == 0 {
 		return nil
 	}
+	other := len(r.Removed) > 0
 	var errs []error
 	for _, f := range r.Failed {
+		other = other || statusOf(f.Err) != exitPermission
 		errs = append(errs, fmt.Errorf("%s: %w", f.Ref, f.Err))
+	}
+	if !other {
+		return &statusError{exitPermission, errors.Join(errs...)}
 	}
 	return &statusError{exitIO, errors.Join(errs...)}
 }
