@@ -14,14 +14,14 @@ if [ "${1-}" = --full ]; then
 fi
 out=${1:?say where to}
 suite=bookworm
-stamp="suite $suite, full '$full', recipe 4"
+stamp="suite $suite, full '$full', recipe 5"
 if [ "$(cat "$out/stamp" 2>/dev/null)" = "$stamp" ]; then
 	exit 0
 fi
 
 packages=mount,passwd,python3-minimal,libpython3-stdlib,zlib1g,libxcb1
 if [ -n "$full" ]; then
-	packages=$packages,bash,python3,ffmpeg,libsdl2-2.0-0,libgl1-mesa-dri,libglx-mesa0,libegl-mesa0,mesa-vulkan-drivers,libgtk-3-0,libgtk-3-common,gsettings-desktop-schemas,adwaita-icon-theme,fonts-dejavu-core,libasound2,libpulse0
+	packages=$packages,bash,python3,ffmpeg,libsdl2-2.0-0,libgl1-mesa-dri,libglx-mesa0,libegl-mesa0,mesa-vulkan-drivers,libgtk-3-0,libgtk-3-common,gsettings-desktop-schemas,adwaita-icon-theme,fonts-dejavu-core,libasound2,libpulse0,libgtk-4-1,libwebkit2gtk-4.1-0,gstreamer1.0-plugins-good,gstreamer1.0-plugins-bad,libqt6widgets6,python3-numpy,python3-gi,fonts-noto-core,perl
 fi
 
 # mirror KIND: the machine's own mirror of the archive or of its security
@@ -51,14 +51,18 @@ work=$(mktemp -d "$(dirname "$out")/runtimes.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/out" "$work/out/other"
 
+# What only people read is left out of the small one.
+unread=(--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*'
+	--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*')
+[ -z "$full" ] || unread=()
+
 # tree VERSION UPDATES: unpacks and configures the packages.
 tree() {
 	local version=$1 updates=$2 try
 	for try in 1 2 3; do
 		sources "$updates" >"$work/sources"
 		if mmdebstrap --quiet --mode=root --variant=essential --include="$packages" \
-			--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-			--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+			"${unread[@]}" \
 			--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
 			"$suite" "$work/$version" - <"$work/sources"; then
 			break
