@@ -34,6 +34,7 @@ type Policy struct {
 // Store is how a store is written.
 type Store struct {
 	MaxUnpacked int64 // bytes that one archive may unpack to
+	Dedup       bool  // link unchanged files from versions that are installed
 }
 
 // Runtime is where a runtime comes from, and its own policy.
@@ -49,7 +50,7 @@ type Runtime struct {
 func Default() Config {
 	return Config{
 		GC:       Policy{Keep: 2, Grace: time.Hour},
-		Store:    Store{MaxUnpacked: 64 << 30},
+		Store:    Store{MaxUnpacked: 64 << 30, Dedup: true},
 		Runtimes: map[string]Runtime{},
 	}
 }
@@ -145,6 +146,7 @@ type (
 	}
 	storeKeys struct {
 		MaxUnpacked *size `toml:"max-unpacked"`
+		Dedup       *bool `toml:"dedup"`
 	}
 	runtimeKeys struct {
 		retentionKeys
@@ -195,6 +197,9 @@ func (f *file) apply(c *Config) {
 		c.GC.RequireCompleteEvidence = *f.GC.RequireCompleteEvidence
 	}
 	set(&c.Store.MaxUnpacked, f.Store.MaxUnpacked)
+	if f.Store.Dedup != nil {
+		c.Store.Dedup = *f.Store.Dedup
+	}
 	for name, keys := range f.Runtime {
 		r := c.Runtimes[name]
 		if keys.Source != nil {

@@ -147,6 +147,11 @@ func (s *Store) unpublish(rt dir, d Deployment, opt CollectOptions) (_ *condemne
 	} else if pinned {
 		return nil, ErrPinned
 	}
+	if marked, err := dep.exists(deferredFile); err != nil {
+		return nil, err
+	} else if d.Deferred && !marked {
+		return nil, ErrChanged // somebody wants it after all
+	}
 	ref, err := writeLock(dep)
 	if err != nil {
 		return nil, err

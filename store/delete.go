@@ -59,7 +59,7 @@ func (w *deletion) content(d dir) error {
 	}
 	list, err := d.entries()
 	if err != nil {
-		return err
+		return ignoreMissing(err)
 	}
 	for _, e := range list {
 		if e.IsDir() {

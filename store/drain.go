@@ -79,10 +79,12 @@ func (s *Store) drainTree(ctx context.Context, parent dir, name string, ref Ref)
 	// whoever comes.
 	if lockable {
 		f, err := writeLock(tree)
-		if err != nil {
+		switch {
+		case err == nil:
+			c.locks = append(c.locks, f)
+		case !errors.Is(err, os.ErrNotExist): // else it has just been deleted
 			return 0, inTrash(err)
 		}
-		c.locks = append(c.locks, f)
 		if gone, err := replaced(parent, name, tree); gone || err != nil {
 			return 0, err
 		}

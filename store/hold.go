@@ -77,7 +77,24 @@ func (s *Store) hold(ctx context.Context, ref Ref) (*Hold, error) {
 }
 
 // tryHold goes through the reader's steps once.
-func (s *Store) tryHold(ref Ref) (_ *Hold, err error) {
+func (s *Store) tryHold(ref Ref) (*Hold, error) {
+	h, err := s.tryHoldCondemned(ref)
+	if err != nil {
+		return nil, err
+	}
+	condemned, err := h.dep.exists(deferredFile)
+	if err == nil && condemned {
+		err = ErrDeferred
+	}
+	if err != nil {
+		h.Release()
+		return nil, err
+	}
+	return h, nil
+}
+
+// tryHoldCondemned is for what may be marked as deferred, too.
+func (s *Store) tryHoldCondemned(ref Ref) (_ *Hold, err error) {
 	rt, err := s.runtime(ref.Name)
 	if err != nil {
 		return nil, err
@@ -116,11 +133,6 @@ func (s *Store) tryHold(ref Ref) (_ *Hold, err error) {
 	// have renamed it between the open and the lock.
 	if err := s.stillAt(ref, h.Lock); err != nil {
 		return nil, err
-	}
-	if condemned, err := h.dep.exists(deferredFile); err != nil {
-		return nil, err
-	} else if condemned {
-		return nil, ErrDeferred
 	}
 	return h, nil
 }

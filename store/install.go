@@ -27,6 +27,11 @@ type InstallOptions struct {
 	// NoSync leaves out the syncfs(2) before the version is published. After
 	// a power cut it can then be listed and incomplete.
 	NoSync bool
+	// NoDedup writes every file, also those that the current version or one of
+	// those activated most recently has already, which else are linked.
+	NoDedup bool
+	// VerifyDonors compares the content of what is linked, too.
+	VerifyDonors bool
 	// MaxSize bounds what the archive may unpack to, in bytes. 0: no bound.
 	MaxSize int64
 	// Read, if not nil, is told the number of bytes that have been read from
@@ -38,10 +43,15 @@ type InstallOptions struct {
 type Installed struct {
 	Ref       Ref
 	Already   bool  // it was there; nothing was unpacked
+	Reprieved bool  // it was there, and was to be removed
 	Replaced  bool  // it was there, and is a new one now
 	Activated bool  // it has become current
-	Written   int64 // content in bytes
+	Size      int64 // content in bytes
+	Reused    int64 // of it, what was linked from other versions
 	Dropped   archive.Dropped
+	// Changed are the files of other versions that are not what they were
+	// installed as, and were therefore not reused.
+	Changed []string
 	// Warning is what failed after the version was published: a left-over
 	// that the next drain removes.
 	Warning error
@@ -107,6 +117,16 @@ func (s *Store) already(ctx context.Context, ref Ref, opt InstallOptions) (*Inst
 		return nil, fmt.Errorf("it is installed, but: %w", d.Err)
 	}
 	done := &Installed{Ref: ref, Already: true}
+	if d.Deferred {
+		err := s.reprieve(ctx, d.Ref)
+		if errors.Is(err, errAgain) || errors.Is(err, ErrNotFound) {
+			return nil, nil // the last user has left, and it with him
+		}
+		if err != nil {
+			return nil, err
+		}
+		done.Reprieved = true
+	}
 	if opt.Activate && !d.Current {
 		done.Activated = true
 		return done, s.switchTo(ctx, ref)
@@ -121,7 +141,7 @@ func (s *Store) fill(ctx context.Context, st *stage, ref Ref, a source.Artifact,
 		return nil, err
 	}
 	defer tree.Close()
-	content, err := unpack(ctx, a, tree.File, opt)
+	content, err := s.unpack(ctx, a, ref, tree.File, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +156,7 @@ func (s *Store) fill(ctx context.Context, st *stage, ref Ref, a source.Artifact,
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	done := &Installed{Ref: ref, Written: content.Size, Dropped: content.Dropped}
+	done := &Installed{Ref: ref, Size: content.Size, Reused: content.Reused, Dropped: content.Dropped, Changed: content.Changed}
 	if opt.Force {
 		d, err := s.lookup(ref)
 		if err == nil {
@@ -162,8 +182,17 @@ func (s *Store) replaceAndSwitch(ctx context.Context, st *stage, d *Deployment, 
 	return s.switchTo(ctx, d.Ref)
 }
 
-func unpack(ctx context.Context, a source.Artifact, dst *os.File, opt InstallOptions) (*archive.Tree, error) {
-	limits := archive.Options{LockFile: refFile, MaxSize: opt.MaxSize, Read: opt.Read}
+// unpack holds the donors for as long as it takes.
+func (s *Store) unpack(ctx context.Context, a source.Artifact, ref Ref, dst *os.File, opt InstallOptions) (*archive.Tree, error) {
+	limits := archive.Options{LockFile: refFile, MaxSize: opt.MaxSize, VerifyDonors: opt.VerifyDonors, Read: opt.Read}
+	if !opt.NoDedup {
+		donors, err := s.holdDonors(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		defer donors.release()
+		limits.Donors = donors.list
+	}
 	if a.Directory != "" {
 		return archive.Copy(ctx, a.Directory, dst, limits)
 	}

@@ -111,7 +111,7 @@ func (s *Store) fromOrigin(ctx context.Context, tree dir, d *Deployment, opt Ins
 		return err
 	}
 	a.Name, a.Version, a.Digest = d.Ref.Name, d.Ref.Version, d.Digest
-	content, err := unpack(ctx, a, tree.File, opt)
+	content, err := s.unpack(ctx, a, d.Ref, tree.File, opt)
 	if err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ func (c *condemned) lockNested(ctx context.Context) error {
 		}
 		f, err := d.openFile(refFile, unix.O_RDWR)
 		if err != nil {
-			return err
+			return ignoreMissing(err)
 		}
 		st, err := checkRegular(f)
 		if err != nil || locked[idOf(&st)] {
@@ -131,12 +131,15 @@ func isNestedRef(e fs.DirEntry) bool { return e.Name() == refFile && e.Type().Is
 
 // walkDirs calls fn for a directory and all below it, parents first, with the
 // path relative to where it began and the entries, sorted. It enters no
-// symlink and no mount.
+// symlink and no mount. What somebody else deletes meanwhile is left out.
 func walkDirs(ctx context.Context, d dir, rel string, fn func(d dir, rel string, list []fs.DirEntry) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	list, err := d.entries()
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -148,6 +151,9 @@ func walkDirs(ctx context.Context, d dir, rel string, fn func(d dir, rel string,
 			continue
 		}
 		sub, err := d.openOwnDir(e.Name())
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return err
 		}

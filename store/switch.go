@@ -103,6 +103,19 @@ func (s *Store) Defer(ctx context.Context, ref Ref) error {
 	return nil
 }
 
+// reprieve takes a deferral back: who installs a version wants it. As for a
+// pin, the hold makes sure that what is marked is what is listed.
+func (s *Store) reprieve(ctx context.Context, ref Ref) error {
+	return s.locked(ctx, func() error {
+		h, err := s.tryHoldCondemned(ref)
+		if err != nil {
+			return err
+		}
+		defer h.Release()
+		return errors.Join(ignoreMissing(h.dep.unlink(deferredFile)), h.dep.sync())
+	})
+}
+
 func (s *Store) deferIt(ctx context.Context, ref Ref) error {
 	return s.locked(ctx, func() error {
 		rt, err := s.runtime(ref.Name)

@@ -86,27 +86,14 @@ func (v *verification) run(ctx context.Context, dep dir) error {
 }
 
 func (v *verification) load(dep dir) error {
-	f, err := dep.openFile(manifestFile, unix.O_RDONLY)
-	if err != nil {
-		return broken(err)
-	}
-	defer f.Close()
-	m, err := manifest.NewReader(f)
-	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrBroken, manifestFile, err)
-	}
-	defer m.Close()
 	v.expected = make(map[string]manifest.Entry)
-	for {
-		e, err := m.Next()
-		if err == io.EOF {
-			return nil
-		}
+	for e, err := range manifestEntries(dep) {
 		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrBroken, manifestFile, err)
+			return err
 		}
 		v.expected[e.Path] = e
 	}
+	return nil
 }
 
 func (v *verification) report(p, format string, args ...any) {

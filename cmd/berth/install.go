@@ -23,6 +23,7 @@ type installOptions struct {
 	activate bool
 	force    bool
 	noSync   bool
+	verify   bool
 }
 
 func (a *app) installCommand() *cli.Command {
@@ -34,6 +35,8 @@ func (a *app) installCommand() *cli.Command {
 		Description: `SOURCE is an archive (tar, plain or in zstd, gzip, xz or bzip2) or a
 directory. NAME is a runtime of the configuration, whose channel is asked.
 The first version of a runtime becomes current; a later one with --switch.
+Files that the current version, or one of the two that were current last, has
+already are linked, not written.
 
 Example: berth install sniper-3.0.20250108.112707.tar.gz --switch`,
 		Flags: []cli.Flag{
@@ -41,6 +44,7 @@ Example: berth install sniper-3.0.20250108.112707.tar.gz --switch`,
 			&cli.BoolFlag{Name: "switch", Usage: "make it the current version", Destination: &opt.activate},
 			&cli.BoolFlag{Name: "force", Usage: "replace the version if it is installed and nobody uses it", Destination: &opt.force},
 			&cli.BoolFlag{Name: "no-sync", Usage: noSyncUsage, Destination: &opt.noSync},
+			&cli.BoolFlag{Name: "verify-donors", Usage: "compare the content of unchanged files before they are linked", Destination: &opt.verify},
 		},
 		Action: func(c *cli.Context) error {
 			var err error
@@ -175,6 +179,7 @@ func (a *app) install(ctx context.Context, artifact source.Artifact, opt install
 	meter := a.meter("installing "+artifact.Name+"@"+artifact.Version, artifact.Size)
 	done, err := s.Install(ctx, artifact, store.InstallOptions{
 		Activate: opt.activate, Force: opt.force, NoSync: opt.noSync,
+		NoDedup: !cfg.Store.Dedup, VerifyDonors: opt.verify,
 		MaxSize: cfg.Store.MaxUnpacked, Read: meter.add,
 	})
 	meter.stop()
@@ -209,16 +214,21 @@ func (a *app) drain(ctx context.Context, s *store.Store) error {
 
 func (a *app) tellInstalled(done *store.Installed) {
 	switch {
+	case done.Reprieved && !done.Activated:
+		a.note("%s is installed already; it is not to be removed any more", done.Ref)
 	case done.Already && done.Activated:
 		a.note("%s was installed; it is current now", done.Ref)
 	case done.Already:
 		a.note("%s is installed already", done.Ref)
 	case done.Replaced:
-		a.note("replaced %s (%s)", done.Ref, size(done.Written))
+		a.note("replaced %s (%s)", done.Ref, amount(done))
 	case done.Activated:
-		a.note("installed %s (%s); it is current", done.Ref, size(done.Written))
+		a.note("installed %s (%s); it is current", done.Ref, amount(done))
 	default:
-		a.note("installed %s (%s)", done.Ref, size(done.Written))
+		a.note("installed %s (%s)", done.Ref, amount(done))
+	}
+	for _, path := range done.Changed {
+		a.note("not reused, because it is not as it was installed: %q", path)
 	}
 	d := done.Dropped
 	for _, left := range []struct {
@@ -234,4 +244,12 @@ func (a *app) tellInstalled(done *store.Installed) {
 			a.note("left out %d %s", left.n, left.what)
 		}
 	}
+}
+
+// amount tells how large a version is, and what of it did not need writing.
+func amount(done *store.Installed) string {
+	if done.Reused == 0 {
+		return size(done.Size)
+	}
+	return fmt.Sprintf("%s, of which %s written", size(done.Size), size(done.Size-done.Reused))
 }

@@ -44,7 +44,9 @@ func (a *app) runRepair(ctx context.Context, s *store.Store, ref store.Ref, noSy
 		return err
 	}
 	meter := a.meter("repairing "+ref.String(), -1)
-	done, err := s.Repair(ctx, ref, store.InstallOptions{NoSync: noSync, MaxSize: cfg.Store.MaxUnpacked, Read: meter.add})
+	done, err := s.Repair(ctx, ref, store.InstallOptions{
+		NoSync: noSync, NoDedup: !cfg.Store.Dedup, VerifyDonors: true, MaxSize: cfg.Store.MaxUnpacked, Read: meter.add,
+	})
 	meter.stop()
 	if err != nil {
 		return err

@@ -64,7 +64,8 @@ type (
 func installedJSON(done *store.Installed) []installedVersionJSON {
 	return []installedVersionJSON{{
 		Name: done.Ref.Name, Version: done.Ref.Version,
-		Already: done.Already, Current: done.Activated, WrittenBytes: done.Written,
+		Already: done.Already, Current: done.Activated,
+		ReusedBytes: done.Reused, WrittenBytes: done.Size - done.Reused,
 	}}
 }
 

@@ -66,6 +66,14 @@ type Options struct {
 	MaxSize int64
 	// MaxMembers is the most members that the source may have. 0 is no limit.
 	MaxMembers int
+	// Donors are trees from which a file of the same content, mode, time and
+	// user.* attributes is linked instead of written. Never linked are lock
+	// files (by the name LockFile), empty files, and two files of the source
+	// to one of a donor. What cannot be linked is written.
+	Donors []Donor
+	// VerifyDonors compares the content of what is linked, too. Without it the
+	// size, mode and time that the donor's manifest has must be found on disk.
+	VerifyDonors bool
 	// Read, if not nil, is called with the count of source bytes consumed
 	// since the last call. The calls are never concurrent and all precede the
 	// return. Unpack makes them from a goroutine of its own, Copy from the
@@ -87,6 +95,13 @@ type Tree struct {
 	// in the destination too (mode 0644). Nil: there is none.
 	Metadata []byte
 	Dropped  Dropped
+	// Reused is the content in bytes of the ReusedFiles that were linked from
+	// donors, each once.
+	Reused      int64
+	ReusedFiles int
+	// Changed are the files of donors, and the manifests, that are not what
+	// they should be, and were not used.
+	Changed []string
 	// Digest is the SHA-256 of the source's bytes as they came, compressed. It
 	// is zero for a directory.
 	Digest [32]byte

@@ -3,7 +3,6 @@ package archive
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,8 @@ import (
 // holeSize is the least that is left out of a file as a hole, in bytes.
 const holeSize = 4096
 
-// regular makes a file and hashes it.
+// regular hands a file on to the workers, or links it at once where its digest
+// is known and a donor has it.
 func (w *writer) regular(h *tar.Header, parts []string, content io.Reader) error {
 	if w.opt.MaxSize > 0 && h.Size > w.opt.MaxSize-w.size {
 		return fmt.Errorf("%w: more than %d bytes in all", ErrTooBig, w.opt.MaxSize)
@@ -26,66 +26,12 @@ func (w *writer) regular(h *tar.Header, parts []string, content io.Reader) error
 	if err != nil {
 		return err
 	}
-	fd, err := openAt(at, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
-	if err != nil {
-		return failed("make", h.Name, err)
-	}
 	i := &inode{kind: regular, mode: w.mode(h), size: h.Size, names: 1}
-	err = w.fill(fd, h, content)
-	w.sum.Sum(i.digest[:0])
-	if err == nil {
-		err = w.xattrs(fd, h)
-	}
-	if err == nil {
-		if err = unix.Fchmod(fd, i.mode); err != nil {
-			err = failed("set the mode of", h.Name, err)
-		}
-	}
-	if e := unix.Close(fd); e != nil && err == nil {
-		err = failed("close", h.Name, e)
-	}
-	if err != nil {
-		return err
-	}
-	if i.time, err = setTime(at, name, w.time(h)); err != nil {
-		return failed("set the time of", h.Name, err)
-	}
 	dir.children[name] = &node{inode: i}
-	return nil
-}
-
-// fill writes and hashes the content. Zeros of a sparse member become holes.
-func (w *writer) fill(fd int, h *tar.Header, content io.Reader) error {
-	w.sum.Reset()
-	sparse := isSparse(h)
-	for offset := int64(0); offset < h.Size; {
-		if w.ctx.Err() != nil {
-			return context.Cause(w.ctx)
-		}
-		b := w.buf[:min(int64(len(w.buf)), h.Size-offset)]
-		if _, err := io.ReadFull(content, b); err != nil {
-			if err == io.EOF || err == io.ErrUnexpectedEOF {
-				err = fmt.Errorf("%w: truncated", ErrFormat)
-			}
-			return err
-		}
-		w.sum.Write(b)
-		put := writeAt
-		if sparse {
-			put = writeHoles
-		}
-		if err := put(fd, b, offset); err != nil {
-			return failed("write", h.Name, err)
-		}
-		offset += int64(len(b))
-	}
-	if !sparse {
-		return nil
-	}
-	if err := retry(func() error { return unix.Ftruncate(fd, h.Size) }); err != nil {
-		return failed("write", h.Name, err)
-	}
-	return nil
+	return w.filler.feed(&regularFile{
+		dir: at.keep(), name: name, member: h.Name, inode: i,
+		size: h.Size, mode: i.mode, time: w.time(h), xattrs: w.xattrs(h), sparse: isSparse(h),
+	}, content)
 }
 
 // isSparse knows GNU's own type and the three generations of PAX records.
@@ -138,25 +84,31 @@ func writeHoles(fd int, b []byte, offset int64) error {
 
 const xattrKey = "SCHILY.xattr."
 
-// xattrs sets the user.* attributes of an open file or directory, and counts
-// those that are left out: all others, and all on a file system without any.
-func (w *writer) xattrs(fd int, h *tar.Header) error {
+// xattrs are the attributes of a member that are kept, user.*. It counts the
+// others.
+func (w *writer) xattrs(h *tar.Header) (kept map[string]string) {
 	for key, value := range h.PAXRecords {
 		name, ok := strings.CutPrefix(key, xattrKey)
-		if !ok {
-			if strings.HasPrefix(key, "SCHILY.acl.") {
-				w.dropped.Xattrs++
-			}
-			continue
-		}
-		// The label is the machine's policy, not the tree's.
-		if name == "security.selinux" {
-			continue
-		}
-		if !strings.HasPrefix(name, "user.") {
+		switch {
+		case strings.HasPrefix(key, "SCHILY.acl."):
 			w.dropped.Xattrs++
-			continue
+		case !ok, name == "security.selinux": // the label is the machine's policy, not the tree's
+		case !strings.HasPrefix(name, "user."):
+			w.dropped.Xattrs++
+		default:
+			if kept == nil {
+				kept = make(map[string]string)
+			}
+			kept[name] = value
 		}
+	}
+	return kept
+}
+
+// setXattrs sets the attributes of an open file or directory, and counts those
+// that the file system does not take: all, if it knows of none.
+func setXattrs(fd int, member string, attrs map[string]string) (unkept int, err error) {
+	for name, value := range attrs {
 		err := unix.Fsetxattr(fd, name, []byte(value), 0)
 		if err == unix.EACCES {
 			// It is the mode that counts, not how the file was opened, and the
@@ -166,12 +118,12 @@ func (w *writer) xattrs(fd int, h *tar.Header) error {
 			}
 		}
 		if errors.Is(err, unix.ENOTSUP) {
-			w.dropped.Xattrs++
+			unkept++
 		} else if err != nil {
-			return failed("set an extended attribute of", h.Name, err)
+			return unkept, failed("set an extended attribute of", member, err)
 		}
 	}
-	return nil
+	return unkept, nil
 }
 
 // setTime sets the modification time of a name, itself if it is a symbolic

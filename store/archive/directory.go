@@ -18,7 +18,7 @@ var errChanged = errors.New("changed while it was read")
 // A walk gives the members of a directory, as if tar had archived it: names
 // sorted, each directory before what is in it.
 type walk struct {
-	root   int
+	root   *held
 	dst    id // which must not be met
 	at     trail
 	stack  []level
@@ -52,13 +52,15 @@ func openWalk(src string, dst int, read func(int64)) (*walk, error) {
 		return nil, failed("look at", "the destination", err)
 	}
 	w.dst = idOf(&st)
-	err := retry(func() (err error) {
-		w.root, err = unix.Open(src, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	root, err := -1, error(nil)
+	err = retry(func() (err error) {
+		root, err = unix.Open(src, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		return err
 	})
 	if err != nil {
 		return nil, failed("open", src, err)
 	}
+	w.root = hold(root)
 	w.at.root = w.root
 	return w, nil
 }
@@ -68,7 +70,7 @@ func (w *walk) close() {
 		unix.Close(w.file)
 	}
 	w.at.cut(0)
-	unix.Close(w.root)
+	w.root.leave()
 }
 
 func (w *walk) Next() (*tar.Header, error) {

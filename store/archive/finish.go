@@ -39,17 +39,23 @@ func (w *writer) finish() (*Tree, error) {
 	if err != nil {
 		return nil, failed("open", filesName, err)
 	}
-	defer unix.Close(files)
+	root := hold(files)
+	defer root.leave()
 	if err := w.lockFile(files, &s); err != nil {
 		return nil, err
 	}
-	t := &trail{root: files}
+	t := &trail{root: root}
 	defer func() { t.cut(0) }()
 	if err := w.seal(t, s.files, nil); err != nil {
 		return nil, err
 	}
 	tree.Entries, tree.LinkGroups, tree.Size = s.files.entries()
 	tree.Dropped = w.dropped
+	tree.Dropped.Xattrs += int(w.filler.unkept.Load())
+	tree.Reused, tree.ReusedFiles = w.filler.reused.Load(), int(w.filler.reusedFiles.Load())
+	if w.donors != nil {
+		tree.Changed = w.donors.changed
+	}
 	return tree, nil
 }
 
@@ -103,17 +109,20 @@ func (w *writer) copyMetadata(fd int, s *shape) ([]byte, error) {
 	if s.metadata.inode.size > maxMetadata {
 		return nil, &MemberError{path, fmt.Errorf("%w: more than %d bytes", ErrTooBig, maxMetadata)}
 	}
-	if err := unix.Fchmodat(fd, metadataName, 0o600, 0); err != nil {
-		return nil, failed("read", path, err)
-	}
 	in, err := openAt(fd, metadataName, unix.O_RDONLY, 0)
+	if err == unix.EACCES {
+		if err := unix.Fchmodat(fd, metadataName, 0o600, 0); err != nil {
+			return nil, failed("read", path, err)
+		}
+		in, err = openAt(fd, metadataName, unix.O_RDONLY, 0)
+	}
 	if err != nil {
 		return nil, failed("read", path, err)
 	}
 	f := os.NewFile(uintptr(in), path)
 	text := make([]byte, s.metadata.inode.size)
 	_, err = io.ReadFull(f, text)
-	if err == nil {
+	if err == nil && s.metadata.inode.mode&0o400 == 0 {
 		// A file of files/ may be the same inode.
 		err = unix.Fchmod(in, s.metadata.inode.mode)
 	}

@@ -24,12 +24,12 @@ import (
 // r is read in another goroutine, which has ended when Unpack returns: a Read
 // that can block for long should obey ctx too.
 func Unpack(ctx context.Context, r io.Reader, dst *os.File, opt Options) (*Tree, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	var stages sync.WaitGroup
 	defer stages.Wait()
-	defer cancel()
+	defer cancel(nil)
 
-	w, err := newWriter(ctx, dst, opt)
+	w, err := newWriter(ctx, cancel, dst, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,9 @@ func Unpack(ctx context.Context, r io.Reader, dst *os.File, opt Options) (*Tree,
 // same rules. A file that changes while it is read is an error. The directory
 // must not contain dst.
 func Copy(ctx context.Context, src string, dst *os.File, opt Options) (*Tree, error) {
-	w, err := newWriter(ctx, dst, opt)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w, err := newWriter(ctx, cancel, dst, opt)
 	if err != nil {
 		return nil, err
 	}

@@ -3,10 +3,8 @@ package archive
 import (
 	"archive/tar"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"runtime"
@@ -33,23 +31,24 @@ type writer struct {
 	ctx     context.Context
 	opt     Options
 	dst     int   // the destination
-	at      trail // to where members are made, below workName
+	work    *held // workName in it
+	at      trail // to where members are made, below work
 	from    trail // to where the targets of hard links are
 	root    *node
 	newest  time.Time // of all members
 	count   int
 	size    int64
 	dropped Dropped
-	sum     hash.Hash
-	buf     []byte
+	donors  *donors
+	filler  *filler
 }
 
-func newWriter(ctx context.Context, dst *os.File, opt Options) (*writer, error) {
+// newWriter makes one whose workers stop everything by cancel when they fail.
+func newWriter(ctx context.Context, cancel context.CancelCauseFunc, dst *os.File, opt Options) (_ *writer, err error) {
 	if strings.ContainsAny(opt.LockFile, "/\x00") || opt.LockFile == "." || opt.LockFile == ".." {
 		return nil, fmt.Errorf("the lock file's name %s is not one", strconv.Quote(opt.LockFile))
 	}
-	w := &writer{ctx: ctx, opt: opt, root: newDir(), sum: sha256.New(), buf: make([]byte, 256<<10)}
-	var err error
+	w := &writer{ctx: ctx, opt: opt, root: newDir()}
 	w.dst, err = openDir(int(dst.Fd()), ".")
 	runtime.KeepAlive(dst)
 	if err != nil {
@@ -64,14 +63,23 @@ func newWriter(ctx context.Context, dst *os.File, opt Options) (*writer, error) 
 		unix.Close(w.dst)
 		return nil, failed("open", workName, err)
 	}
-	w.at.root, w.from.root = work, work
+	w.work = hold(work)
+	w.at.root, w.from.root = w.work, w.work
+	if w.donors, err = newDonors(opt.Donors, work, opt.LockFile, opt.VerifyDonors); err != nil {
+		w.work.leave()
+		unix.Close(w.dst)
+		return nil, err
+	}
+	w.filler = newFiller(ctx, cancel, w.donors)
 	return w, nil
 }
 
 func (w *writer) close() {
+	w.filler.stop()
+	w.donors.close()
 	w.at.cut(0)
 	w.from.cut(0)
-	unix.Close(w.at.root)
+	w.work.leave()
 	unix.Close(w.dst)
 }
 
@@ -82,6 +90,18 @@ func failed(op, path string, err error) error {
 
 // write makes all members.
 func (w *writer) write(src members) error {
+	err := w.members(src)
+	if err == nil {
+		return w.filler.wait()
+	}
+	// What stopped the reading may be what a worker has met.
+	if own := w.filler.err(); own != nil {
+		return own
+	}
+	return err
+}
+
+func (w *writer) members(src members) error {
 	for {
 		if w.ctx.Err() != nil {
 			return context.Cause(w.ctx)
@@ -158,7 +178,7 @@ func split(name string) ([]string, error) {
 
 // enter goes to a directory of the tree and makes it if need be, with those
 // above it.
-func (w *writer) enter(parts []string) (*node, int, error) {
+func (w *writer) enter(parts []string) (*node, *held, error) {
 	n := w.root
 	for i, part := range parts {
 		child := n.children[part]
@@ -168,21 +188,21 @@ func (w *writer) enter(parts []string) (*node, int, error) {
 				err = makeDir(fd, part)
 			}
 			if err != nil {
-				return nil, -1, failed("make", strings.Join(parts[:i+1], "/"), err)
+				return nil, nil, failed("make", strings.Join(parts[:i+1], "/"), err)
 			}
 			child = newDir()
 			n.children[part] = child
 		}
 		if err := child.passable(parts[:i+1]); err != nil {
-			return nil, -1, err
+			return nil, nil, err
 		}
 		n = child
 	}
-	fd, err := w.at.cd(parts)
+	at, err := w.at.enter(parts)
 	if err != nil {
-		return nil, -1, failed("open", strings.Join(parts, "/"), err)
+		return nil, nil, failed("open", strings.Join(parts, "/"), err)
 	}
-	return n, fd, nil
+	return n, at, nil
 }
 
 // makeDir makes a directory that is ours alone, whatever the umask.
@@ -199,37 +219,42 @@ func (w *writer) directory(h *tar.Header, parts []string) error {
 	} else if existing != nil && existing.inode.kind != directory {
 		return fmt.Errorf("%w: a directory in place of something else", ErrFormat)
 	}
-	n, fd, err := w.enter(parts)
+	n, at, err := w.enter(parts)
 	if err != nil {
 		return err
 	}
 	n.inode.mode, n.inode.time, n.inode.timed = w.mode(h), w.time(h), true
-	return w.xattrs(fd, h)
+	unkept, err := setXattrs(at.fd, h.Name, w.xattrs(h))
+	w.dropped.Xattrs += unkept
+	return err
 }
 
 // vacate makes room for a member that is no directory. It returns the
-// directory's node and descriptor, and the member's own name.
-func (w *writer) vacate(parts []string) (dir *node, fd int, name string, err error) {
+// directory's node and the directory, and the member's own name.
+func (w *writer) vacate(parts []string) (dir *node, at *held, name string, err error) {
 	last := len(parts) - 1
 	name = parts[last]
-	if dir, fd, err = w.enter(parts[:last]); err != nil {
-		return nil, -1, "", err
+	if dir, at, err = w.enter(parts[:last]); err != nil {
+		return nil, nil, "", err
 	}
 	old := dir.children[name]
 	if old == nil {
-		return dir, fd, name, nil
+		return dir, at, name, nil
 	}
 	switch old.inode.kind {
 	case directory:
-		return nil, -1, "", fmt.Errorf("%w: something else in place of a directory", ErrFormat)
+		return nil, nil, "", fmt.Errorf("%w: something else in place of a directory", ErrFormat)
 	case regular, symlink:
-		if err := unix.Unlinkat(fd, name, 0); err != nil {
-			return nil, -1, "", failed("replace", strings.Join(parts, "/"), err)
+		if err := w.filler.wait(); err != nil { // it may not be there yet
+			return nil, nil, "", err
+		}
+		if err := unix.Unlinkat(at.fd, name, 0); err != nil {
+			return nil, nil, "", failed("replace", strings.Join(parts, "/"), err)
 		}
 	}
 	old.inode.names--
 	delete(dir.children, name)
-	return dir, fd, name, nil
+	return dir, at, name, nil
 }
 
 func (w *writer) symlink(h *tar.Header, parts []string) error {
@@ -241,15 +266,15 @@ func (w *writer) symlink(h *tar.Header, parts []string) error {
 	case len(h.Linkname) >= maxPath:
 		return fmt.Errorf("%w: a target of %d bytes", ErrTooBig, len(h.Linkname))
 	}
-	dir, fd, name, err := w.vacate(parts)
+	dir, at, name, err := w.vacate(parts)
 	if err != nil {
 		return err
 	}
-	if err := unix.Symlinkat(h.Linkname, fd, name); err != nil {
+	if err := unix.Symlinkat(h.Linkname, at.fd, name); err != nil {
 		return failed("make", h.Name, err)
 	}
 	i := &inode{kind: symlink, mode: 0o777, target: h.Linkname, names: 1}
-	if i.time, err = setTime(fd, name, w.time(h)); err != nil {
+	if i.time, err = setTime(at.fd, name, w.time(h)); err != nil {
 		return failed("set the time of", h.Name, err)
 	}
 	dir.children[name] = &node{inode: i}
@@ -277,14 +302,19 @@ func (w *writer) hardLink(h *tar.Header, parts []string) error {
 	if there, err := w.root.find(parts); err == nil && there != nil && there.inode == old.inode {
 		return nil
 	}
-	dir, fd, name, err := w.vacate(parts)
+	dir, at, name, err := w.vacate(parts)
 	if err != nil {
 		return err
 	}
+	if old.inode.kind == regular {
+		if err := w.filler.wait(); err != nil { // it may not be there yet
+			return err
+		}
+	}
 	last := len(target) - 1
-	oldFD, err := w.from.cd(target[:last])
+	from, err := w.from.cd(target[:last])
 	if err == nil {
-		err = unix.Linkat(oldFD, target[last], fd, name, 0)
+		err = unix.Linkat(from, target[last], at.fd, name, 0)
 	}
 	if err != nil {
 		return failed("link", h.Name, err)
