@@ -16,12 +16,6 @@ type Collector struct {
 	Store  *store.Store
 	Policy func(runtime string) Policy
 	Limits Limits
-	// RequireCompleteEvidence keeps what might be used by somebody who cannot
-	// be seen, although its lock is free and nobody who can be seen uses it.
-	RequireCompleteEvidence bool
-	// MayEnter tells whether other accounts can reach the store at all. Where
-	// they cannot, their processes need not be seen.
-	MayEnter bool
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 }
@@ -79,13 +73,17 @@ func (c *Collector) Preview(ctx context.Context, names []string) (Result, error)
 			plan.stay(&r, i)
 		}
 	}
-	trash, _, err := c.Store.Trash(ctx)
+	trash, blind, err := c.Store.Trash(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	doubt, err := c.Store.Doubt(blind)
 	if err != nil {
 		return Result{}, err
 	}
 	for _, t := range trash {
-		if len(t.Uses) > 0 {
-			r.Deferred = append(r.Deferred, inTrash(t.Ref, t.Uses))
+		if len(t.Uses) > 0 || doubt != "" {
+			r.Deferred = append(r.Deferred, inTrash(t.Ref, &store.InUseError{Uses: t.Uses, Doubt: doubt}))
 		} else {
 			r.Removed = append(r.Removed, Removal{Ref: t.Ref, Rule: RuleCondemned, Reason: "it is in the trash"})
 		}
@@ -131,7 +129,7 @@ func (c *Collector) drain(ctx context.Context, r *Result, removed func(Removal))
 		busy := (*store.InUseError)(nil)
 		switch {
 		case errors.As(m.Err, &busy):
-			r.Deferred = append(r.Deferred, inTrash(m.Ref, busy.Uses))
+			r.Deferred = append(r.Deferred, inTrash(m.Ref, busy))
 		case m.Err != nil:
 			r.Failed = append(r.Failed, Failure{m.Ref, m.Err})
 		default:
@@ -145,8 +143,16 @@ func (c *Collector) drain(ctx context.Context, r *Result, removed func(Removal))
 	return err
 }
 
-func inTrash(ref store.Ref, uses []store.Use) Deferral {
-	return Deferral{ref, RuleCondemned, "it is in the trash, and in use", true, uses}
+func inTrash(ref store.Ref, busy *store.InUseError) Deferral {
+	return Deferral{ref, RuleCondemned, "it is in the trash, and it " + inUse(busy), true, busy.Uses}
+}
+
+// inUse tells a doubt from what is known.
+func inUse(busy *store.InUseError) string {
+	if len(busy.Uses) == 0 && busy.Doubt != "" {
+		return "may be in use: " + busy.Doubt
+	}
+	return "is in use"
 }
 
 // enter puts what became of a version into the result.
@@ -160,7 +166,7 @@ func (c *Collector) enter(r *Result, d Decision, freed int64, err error, removed
 			removed(done)
 		}
 	case errors.As(err, &busy):
-		r.Deferred = append(r.Deferred, Deferral{d.Ref, d.Rule, d.Reason + ", but it is in use", busy.Trashed, busy.Uses})
+		r.Deferred = append(r.Deferred, Deferral{d.Ref, d.Rule, d.Reason + ", but it " + inUse(busy), busy.Trashed, busy.Uses})
 	case errors.Is(err, store.ErrCurrent):
 		r.Kept = append(r.Kept, Kept{d.Ref, RuleCurrent, "it has become the current version"})
 	case errors.Is(err, store.ErrPinned):

@@ -2,6 +2,7 @@ package gc_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"berth/gc"
 	"berth/gc/occupancy"
+	"berth/lock"
 	"berth/store"
 	"berth/store/source"
 )
@@ -34,7 +36,8 @@ func newStore(t *testing.T, versions ...string) *store.Store {
 			t.Fatal(err)
 		}
 		a.Name, a.Version = "demo", v
-		if _, err := s.Install(t.Context(), a, store.InstallOptions{Activate: true, NoSync: true}); err != nil {
+		// No two of them share anything.
+		if _, err := s.Install(t.Context(), a, store.InstallOptions{Activate: true, NoSync: true, NoDedup: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -201,14 +204,25 @@ func TestIncompleteEvidence(t *testing.T) {
 		{store.BlindRemote, true, false, true},
 		{store.BlindRemote, false, true, false},
 	} {
-		made := newStore(t, "1", "2")
-		s, err := store.Open(made.Path(), store.Options{Looker: blinkered{c.kind}})
+		made := newStore(t, "1", "2", "3")
+		s, err := store.Open(made.Path(), store.Options{
+			Looker:                  blinkered{c.kind},
+			RequireCompleteEvidence: func() (bool, error) { return c.require, nil },
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		col := collector(s, gc.Policy{})
-		col.RequireCompleteEvidence, col.MayEnter = c.require, c.mayEnter
-		r, err := col.Collect(t.Context(), nil, nil)
+		above := map[bool]os.FileMode{false: 0o700, true: 0o755}[c.mayEnter]
+		if err := os.Chmod(filepath.Dir(filepath.Dir(made.Path())), above); err != nil {
+			t.Fatal(err)
+		}
+		// Neither the policy nor the store itself goes on.
+		if d, err := s.Lookup(store.Ref{Name: "demo", Version: "2"}); err != nil {
+			t.Fatal(err)
+		} else if _, err := s.Collect(t.Context(), *d, store.CollectOptions{}); c.kept && !errors.Is(err, lock.ErrBusy) {
+			t.Errorf("%+v: %v", c, err)
+		}
+		r, err := collector(s, gc.Policy{}).Collect(t.Context(), nil, nil)
 		if err != nil || (len(r.Removed) == 0) != c.kept {
 			t.Errorf("%+v: %+v, %v", c, r, err)
 		}

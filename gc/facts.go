@@ -100,27 +100,16 @@ func (c *Collector) ask(ctx context.Context, p *collection, versions []int) erro
 			p.versions[i].InUse = true
 		}
 	}
-	if doubt := c.doubt(blind); doubt != "" {
+	doubt, err := c.Store.Doubt(blind)
+	if err != nil {
+		return err
+	}
+	if doubt != "" {
 		for _, i := range versions {
 			p.versions[i].Doubt = doubt
 		}
 	}
 	return nil
-}
-
-// doubt is what the policy makes of incomplete evidence.
-func (c *Collector) doubt(blind []store.Blind) string {
-	if !c.RequireCompleteEvidence {
-		return ""
-	}
-	for _, b := range blind {
-		others := b.Kind == store.BlindAccounts || b.Kind == store.BlindHidepid
-		if others && !c.MayEnter {
-			continue
-		}
-		return b.Text + " cannot be seen"
-	}
-	return ""
 }
 
 // measure enters the sizes: the space of the versions, of which inodes that

@@ -7,6 +7,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Doubt says what of the things that a Looker could not see keeps a tree that
+// nobody was seen to use: "" if nothing does. Processes of accounts that cannot
+// enter the store need not be seen.
+func (s *Store) Doubt(blind []Blind) (string, error) {
+	if s.opt.RequireCompleteEvidence == nil || len(blind) == 0 {
+		return "", nil
+	}
+	required, err := s.opt.RequireCompleteEvidence()
+	if err != nil || !required {
+		return "", err
+	}
+	for _, b := range blind {
+		others := b.Kind == BlindAccounts || b.Kind == BlindHidepid
+		if others && !s.OpenToOthers() {
+			continue
+		}
+		return b.Text + " cannot be seen", nil
+	}
+	return "", nil
+}
+
 // OpenToOthers tells whether accounts other than the caller's can enter the
 // store: whether every directory on its path lets them through. Root always
 // can, and is not meant. Where it cannot be known the answer is true.

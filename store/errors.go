@@ -66,9 +66,15 @@ type InUseError struct {
 	// Trashed says that the tree is unpublished already and waits in the
 	// trash, whole, for the end of its users.
 	Trashed bool
+	// Doubt says why it may be in use though Uses are none and the lock is
+	// free: something could not be seen, and the store requires that it is.
+	Doubt string
 }
 
 func (e *InUseError) Error() string {
+	if e.Doubt != "" {
+		return "perhaps in use: " + e.Doubt
+	}
 	if len(e.Uses) == 0 {
 		return "in use by a process that cannot be seen from here"
 	}

@@ -44,7 +44,14 @@ func (s *Store) look(ctx context.Context, d dir) (uses, bare []Use, err error) {
 			bare = append(bare, u)
 		}
 	}
-	return uses, bare, nil
+	if len(uses) > 0 {
+		return uses, bare, nil
+	}
+	doubt, err := s.Doubt(sight.Blind)
+	if err == nil && doubt != "" {
+		err = &InUseError{Doubt: doubt}
+	}
+	return nil, bare, err
 }
 
 // settle makes sure that nobody uses a condemned tree, or is about to, while
@@ -72,7 +79,7 @@ func (s *Store) lookUntilQuiet(ctx context.Context, c *condemned) error {
 	for deadline := time.Now().Add(settleFor); ; {
 		uses, bare, err := s.look(ctx, c.dir)
 		if err != nil {
-			return err
+			return inTrash(err)
 		}
 		if len(uses) > 0 {
 			return &InUseError{Uses: append(uses, bare...), Trashed: true}

@@ -51,6 +51,10 @@ const format = 1
 type Options struct {
 	// Looker finds who uses a tree. Without one nothing can be deleted.
 	Looker Looker
+	// RequireCompleteEvidence, if not nil, is asked before something is deleted
+	// that nobody was seen to use while not everybody could be seen. If it
+	// says so, or fails, that is kept.
+	RequireCompleteEvidence func() (bool, error)
 	// Notice, if not nil, is told once of every wait for somebody else, such
 	// as "waiting for another installation of demo@1.0".
 	Notice func(what string)
@@ -155,6 +159,8 @@ func (s *Store) checkUnborn() error {
 	for _, e := range list {
 		switch e.Name() {
 		case lockFile, runtimesDir, stagingDir, trashDir, "." + formatFile + ".new":
+		case formatFile: // born in this moment
+			return s.checkFormat()
 		default:
 			return fmt.Errorf("%w: it holds %q and no %s", ErrForeign, e.Name(), formatFile)
 		}

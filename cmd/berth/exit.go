@@ -112,6 +112,7 @@ func statusOf(err error) int {
 		{store.ErrCurrent, exitPermission},
 		{store.ErrDeferred, exitNotFound},
 		{lock.ErrBusy, exitBusy},
+		{store.ErrChanged, exitBusy},
 		{unix.EROFS, exitCreate},
 		{fs.ErrPermission, exitPermission},
 		{fs.ErrNotExist, exitNotFound},

@@ -110,9 +110,7 @@ func collector(s *store.Store, cfg config.Config, keep int) *gc.Collector {
 			}
 			return gc.Policy{Keep: p.Keep, KeepNewer: p.KeepNewer, Grace: p.Grace}
 		},
-		Limits:                  gc.Limits{MaxSize: cfg.GC.MaxSize, MinFree: cfg.GC.MinFree},
-		RequireCompleteEvidence: cfg.GC.RequireCompleteEvidence,
-		MayEnter:                s.OpenToOthers(),
+		Limits: gc.Limits{MaxSize: cfg.GC.MaxSize, MinFree: cfg.GC.MinFree},
 	}
 }
 

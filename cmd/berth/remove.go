@@ -206,12 +206,19 @@ func (a *app) removeOne(ctx, waiting context.Context, s *store.Store, ref store.
 	return collectOne(ctx, s, ref)
 }
 
+// collectOne removes what is listed under ref, also when somebody has just put
+// another tree in its place.
 func collectOne(ctx context.Context, s *store.Store, ref store.Ref) (int64, error) {
-	d, err := s.Lookup(ref)
-	if err != nil {
-		return 0, err
+	for {
+		d, err := s.Lookup(ref)
+		if err != nil {
+			return 0, err
+		}
+		freed, err := s.Collect(ctx, *d, store.CollectOptions{Last: d.Current})
+		if !errors.Is(err, store.ErrChanged) {
+			return freed, err
+		}
 	}
-	return s.Collect(ctx, *d, store.CollectOptions{Last: d.Current})
 }
 
 func isBusy(err error) bool { return errors.Is(err, lock.ErrBusy) }

@@ -23,7 +23,7 @@ func (a *app) superviseHeld(ctx context.Context, s *store.Store, held *store.Hol
 		return fmt.Errorf("cannot become a sub-reaper: %w", err)
 	}
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
+	signal.Notify(signals, heeded(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)...)
 	defer signal.Stop(signals)
 
 	child := exec.Cmd{Path: l.path, Args: l.argv, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}

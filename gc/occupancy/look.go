@@ -24,7 +24,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"runtime"
 	"slices"
 	"sync"
@@ -126,7 +125,7 @@ type use struct {
 // add notes a use, one for each way unless it is one apart.
 func (s *seen) add(how store.How, p place, apart bool) {
 	if slices.ContainsFunc(s.uses, func(u use) bool {
-		return u.how == how && u.tree == p.tree && (u.path == p.path || !apart && !isRef(u))
+		return u.how == how && u.tree == p.tree && (u.path == p.path || !apart && !isNothing(u))
 	}) {
 		return
 	}
@@ -376,4 +375,6 @@ func (l *look) chargeOwnMounts() {
 	}
 }
 
-func isRef(u use) bool { return u.how == store.ByFD && path.Base(u.path) == refFile }
+// isNothing tells a use that keeps no tree by itself (store.Use.Counts), and so
+// must not stand for one that does.
+func isNothing(u use) bool { return !store.Use{How: u.how, Path: u.path}.Counts() }
