@@ -28,7 +28,7 @@ func (s *Store) deleteTree(ctx context.Context, c *condemned) (freed int64, err 
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return 0, err
 	}
-	err = walkDirs(ctx, c.dir, ".", func(d dir, _ string, list []fs.DirEntry) error {
+	err = walkDirs(ctx, c.dir, ".", dir.openOwnDir, func(d dir, _ string, list []fs.DirEntry) error {
 		for _, e := range list {
 			if isNestedRef(e) {
 				return w.file(d, refFile)

@@ -127,7 +127,14 @@ func (s *Store) already(ctx context.Context, ref Ref, opt InstallOptions) (*Inst
 		}
 		done.Reprieved = true
 	}
-	if opt.Activate && !d.Current {
+	activate := opt.Activate
+	if !activate {
+		// Its installer may have died between the two renames of publish.
+		if _, err := s.lookup(Ref{Name: ref.Name}); errors.Is(err, ErrNoCurrent) {
+			activate = true
+		}
+	}
+	if activate && !d.Current {
 		done.Activated = true
 		return done, s.switchTo(ctx, ref)
 	}

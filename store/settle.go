@@ -109,11 +109,16 @@ func (c *condemned) lockNested(ctx context.Context) error {
 		}
 		locked[idOf(&st)] = true
 	}
-	return walkDirs(ctx, c.dir, ".", func(d dir, _ string, list []fs.DirEntry) error {
+	// A tree that is still listed, and about to be replaced, is not touched.
+	open, openRef := dir.openSameMount, dir.openFile
+	if c.name != "" {
+		open, openRef = dir.openOwnDir, dir.openOwnFile
+	}
+	return walkDirs(ctx, c.dir, ".", open, func(d dir, _ string, list []fs.DirEntry) error {
 		if !slices.ContainsFunc(list, isNestedRef) {
 			return nil
 		}
-		f, err := d.openFile(refFile, unix.O_RDWR)
+		f, err := openRef(d, refFile, unix.O_RDWR)
 		if err != nil {
 			return ignoreMissing(err)
 		}
@@ -138,8 +143,9 @@ func isNestedRef(e fs.DirEntry) bool { return e.Name() == refFile && e.Type().Is
 
 // walkDirs calls fn for a directory and all below it, parents first, with the
 // path relative to where it began and the entries, sorted. It enters no
-// symlink and no mount. What somebody else deletes meanwhile is left out.
-func walkDirs(ctx context.Context, d dir, rel string, fn func(d dir, rel string, list []fs.DirEntry) error) error {
+// symlink and no mount: open is openSameMount, or openOwnDir for what is to be
+// deleted. What somebody else deletes meanwhile is left out.
+func walkDirs(ctx context.Context, d dir, rel string, open func(dir, string) (dir, error), fn func(d dir, rel string, list []fs.DirEntry) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -157,14 +163,14 @@ func walkDirs(ctx context.Context, d dir, rel string, fn func(d dir, rel string,
 		if !e.IsDir() {
 			continue
 		}
-		sub, err := d.openOwnDir(e.Name())
+		sub, err := open(d, e.Name())
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		err = walkDirs(ctx, sub, path.Join(rel, e.Name()), fn)
+		err = walkDirs(ctx, sub, path.Join(rel, e.Name()), open, fn)
 		sub.Close()
 		if err != nil {
 			return err
@@ -173,11 +179,19 @@ func walkDirs(ctx context.Context, d dir, rel string, fn func(d dir, rel string,
 	return nil
 }
 
-// openOwnDir opens a directory on the same mount for reading, also one whose
-// mode forbids that to its owner: the mode is widened for the moment of the
-// open. A mount point is EXDEV: what is mounted is not the store's.
+// openOwnDir opens a directory of an unlisted tree on the same mount, also one
+// whose mode forbids its owner to list it or to enter it: the mode is widened,
+// and stays so, because who has no right to a directory cannot use the
+// descriptor of it either. A mount point is EXDEV: what is mounted is not the
+// store's.
 func (d dir) openOwnDir(name string) (dir, error) {
 	sub, err := d.openSameMount(name)
+	if err == nil {
+		if st, err := fstat(sub.File); err == nil && st.Mode&0o500 != 0o500 {
+			_ = unix.Fchmod(int(sub.Fd()), st.Mode&0o7777|0o700) // what cannot be read will say so
+		}
+		return sub, nil
+	}
 	if !errors.Is(err, os.ErrPermission) {
 		return sub, err
 	}
@@ -185,11 +199,23 @@ func (d dir) openOwnDir(name string) (dir, error) {
 	if statErr != nil {
 		return dir{}, statErr
 	}
-	if err := d.chmod(name, st.Mode&0o7777|0o700); err != nil {
+	if d.chmod(name, st.Mode&0o7777|0o700) != nil {
 		return dir{}, err
 	}
-	sub, err = d.openSameMount(name)
-	return sub, errors.Join(err, d.chmod(name, st.Mode&0o7777))
+	return d.openSameMount(name)
+}
+
+// openOwnFile does the same for a regular file.
+func (d dir) openOwnFile(name string, flags int) (*os.File, error) {
+	f, err := d.openFile(name, flags)
+	if !errors.Is(err, os.ErrPermission) {
+		return f, err
+	}
+	st, statErr := d.lstat(name)
+	if statErr != nil || !isRegular(&st) || d.chmod(name, st.Mode&0o7777|0o600) != nil {
+		return nil, err
+	}
+	return d.openFile(name, flags)
 }
 
 func (d dir) chmod(name string, mode uint32) error {

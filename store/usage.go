@@ -56,7 +56,7 @@ func (s *Store) measure(ctx context.Context, m *measurement, d Deployment) error
 		return ignoreMissing(err)
 	}
 	defer dep.Close()
-	err = walkDirs(ctx, dep, ".", m.directory)
+	err = walkDirs(ctx, dep, ".", dir.openSameMount, m.directory)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 		return nil
 	}

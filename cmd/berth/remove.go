@@ -177,8 +177,12 @@ func statusOfAll(errs []error) int {
 
 func (a *app) removeOne(ctx, waiting context.Context, s *store.Store, ref store.Ref, opt removeOptions) (freed int64, err error) {
 	const pause = 150 * time.Millisecond
+	try := collectOne
 	for told := false; ; {
-		freed, err = collectOne(ctx, s, ref)
+		freed, err = try(ctx, s, ref)
+		if isTrashed(err) {
+			try = drainOne // it is not listed any more
+		}
 		if waiting == nil || !isBusy(err) {
 			break
 		}
@@ -196,7 +200,7 @@ func (a *app) removeOne(ctx, waiting context.Context, s *store.Store, ref store.
 	if !opt.late || !isBusy(err) {
 		return freed, err
 	}
-	if busy := (*store.InUseError)(nil); errors.As(err, &busy) && busy.Trashed {
+	if isTrashed(err) {
 		return freed, err
 	}
 	if err := s.Defer(ctx, ref); err != nil {
@@ -219,6 +223,23 @@ func collectOne(ctx context.Context, s *store.Store, ref store.Ref) (int64, erro
 			return freed, err
 		}
 	}
+}
+
+// drainOne tries again what is in the trash of a version.
+func drainOne(ctx context.Context, s *store.Store, ref store.Ref) (freed int64, err error) {
+	remnants, err := s.Drain(ctx)
+	for _, r := range remnants {
+		if r.Ref == ref {
+			freed += r.Freed
+			err = errors.Join(err, r.Err)
+		}
+	}
+	return freed, err
+}
+
+func isTrashed(err error) bool {
+	busy := (*store.InUseError)(nil)
+	return errors.As(err, &busy) && busy.Trashed
 }
 
 func isBusy(err error) bool { return errors.Is(err, lock.ErrBusy) }

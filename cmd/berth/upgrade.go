@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -141,13 +142,21 @@ func (a *app) notNow(name, version string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// Whoever switches away activates another version later. What was activated
+	// last and is not current was killed before the link.
+	var since time.Time
+	for _, d := range list {
+		if d.Current {
+			since = d.Activated
+		}
+	}
 	for _, d := range list {
 		switch {
 		case d.Current && d.Ref.Version == version:
 			return version + " is current, and the newest", nil
 		case d.Current && store.CompareVersions(d.Ref.Version, version) > 0:
 			return fmt.Sprintf("%s is current, and newer than the channel's %s", d.Ref.Version, version), nil
-		case !d.Current && d.Ref.Version == version && !d.Activated.IsZero():
+		case !d.Current && d.Ref.Version == version && !d.Activated.IsZero() && !d.Activated.After(since):
 			return fmt.Sprintf("%s was current before and was switched away from; 'berth switch %s' makes it current again", version, d.Ref), nil
 		}
 	}
