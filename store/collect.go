@@ -69,6 +69,9 @@ func (s *Store) firstLook(ctx context.Context, d Deployment) error {
 		return missing(err)
 	}
 	defer dep.Close()
+	if err := dep.checkNoMounts(); err != nil {
+		return err
+	}
 	uses, _, err := s.look(ctx, dep)
 	if err == nil && len(uses) > 0 {
 		err = &InUseError{Uses: uses}
@@ -115,7 +118,7 @@ func (s *Store) unpublish(rt dir, d Deployment, opt CollectOptions) (_ *condemne
 	if err != nil {
 		return nil, missing(err)
 	}
-	c := &condemned{ref: d.Ref, parent: s.trash, dir: dep}
+	c := &condemned{ref: d.Ref, dir: dep}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -164,6 +167,12 @@ func (s *Store) unpublish(rt dir, d Deployment, opt CollectOptions) (_ *condemne
 		if err := rt.unlink(currentLink); err != nil {
 			return nil, err
 		}
+		defer func() {
+			// What could not be renamed stays, and stays current.
+			if err != nil && c.parent.File == nil {
+				err = errors.Join(err, rt.symlink(current, currentLink))
+			}
+		}()
 		if err := rt.sync(); err != nil {
 			return nil, err
 		}
@@ -172,6 +181,7 @@ func (s *Store) unpublish(rt dir, d Deployment, opt CollectOptions) (_ *condemne
 	if err := rt.renameNew(d.Ref.Version, s.trash, c.name); err != nil {
 		return nil, err
 	}
+	c.parent = s.trash
 	// Unless both are on the disk, a power cut could list it again after its
 	// files have begun to go.
 	if err := errors.Join(s.trash.sync(), rt.sync()); err != nil {

@@ -5,7 +5,11 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,12 +22,12 @@ import (
 // lock files: what is gone already is no error, and a directory in which
 // another still works is left to the next drain.
 func (s *Store) deleteTree(ctx context.Context, c *condemned) (freed int64, err error) {
-	w := &deletion{ctx: ctx, told: s.opt.Deleted}
+	w := newDeletion(ctx, s.opt.Deleted)
 	if files, err := c.dir.openOwnDir(filesDir); err == nil {
 		err = w.file(files, refFile)
 		files.Close()
 		if err != nil {
-			return w.freed, err
+			return w.freed.Load(), err
 		}
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return 0, err
@@ -37,22 +41,35 @@ func (s *Store) deleteTree(ctx context.Context, c *condemned) (freed int64, err 
 		return nil
 	})
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return w.freed, err
+		return w.freed.Load(), err
 	}
 	if err := w.content(c.dir); err != nil {
-		return w.freed, err
+		return w.freed.Load(), err
 	}
 	err = w.rmdir(c.parent, c.name, c.dir)
-	return w.freed, err
+	return w.freed.Load(), err
 }
 
-// deletion counts what it frees.
+// mostDeleters is how many directories are deleted at once: file systems
+// hardly gain from more.
+const mostDeleters = 4
+
+// A deletion works on several directories at once, and counts what it frees.
 type deletion struct {
 	ctx   context.Context
+	more  chan struct{} // has room for one more goroutine
+	freed atomic.Int64
+	mu    sync.Mutex
 	told  func(int64)
-	freed int64
 }
 
+func newDeletion(ctx context.Context, told func(int64)) *deletion {
+	extra := min(max(runtime.GOMAXPROCS(0), 2), mostDeleters) - 1
+	return &deletion{ctx: ctx, more: make(chan struct{}, extra), told: told}
+}
+
+// content deletes what is in a directory. Directories in it get a goroutine of
+// their own while there is room, and are gone when it returns.
 func (w *deletion) content(d dir) error {
 	if w.ctx.Err() != nil {
 		return context.Cause(w.ctx)
@@ -61,17 +78,27 @@ func (w *deletion) content(d dir) error {
 	if err != nil {
 		return ignoreMissing(err)
 	}
+	var beside errgroup.Group
 	for _, e := range list {
-		if e.IsDir() {
-			err = w.directory(d, e.Name())
+		name := e.Name()
+		if !e.IsDir() {
+			err = w.file(d, name)
 		} else {
-			err = w.file(d, e.Name())
+			select {
+			case w.more <- struct{}{}:
+				beside.Go(func() error {
+					defer func() { <-w.more }()
+					return w.directory(d, name)
+				})
+			default:
+				err = w.directory(d, name)
+			}
 		}
 		if err != nil {
-			return err
+			break
 		}
 	}
-	return nil
+	return errors.Join(err, beside.Wait())
 }
 
 func (w *deletion) directory(d dir, name string) error {
@@ -106,8 +133,10 @@ func (w *deletion) rmdir(d dir, name string, sub dir) error {
 }
 
 func (w *deletion) count(st *unix.Stat_t) {
-	w.freed += st.Blocks * 512
+	w.freed.Add(st.Blocks * 512)
 	if w.told != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		w.told(st.Blocks * 512)
 	}
 }

@@ -176,6 +176,15 @@ func (x *examination) leftovers(ctx context.Context) error {
 			x.know("'berth gc' removes it", "%s is left in the trash", t.Ref)
 		}
 	}
+	list, err := x.store.trash.entries()
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if !e.IsDir() {
+			x.bad("move it out of the store", "%q is no tree", x.store.trash.path(e.Name()))
+		}
+	}
 	stages, err := x.store.staging.entries()
 	if err != nil {
 		return err

@@ -16,13 +16,20 @@ type Occupied struct {
 	Uses    []Use
 }
 
-// lookAtOnce bounds the descriptors that are open during one look.
-const lookAtOnce = 1000
+// lookAtOnce bounds the descriptors that are open during one look: half of
+// those that we may have.
+func lookAtOnce() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 100
+	}
+	return int(max(1, min(1000, limit.Cur/2)))
+}
 
 // Occupants asks who uses the deployments given, in their order, and leaves
 // out those that have gone. Blind is what the Looker could not see.
 func (s *Store) Occupants(ctx context.Context, deployments []Deployment) (found []Occupied, blind []Blind, err error) {
-	for chunk := range slices.Chunk(deployments, lookAtOnce) {
+	for chunk := range slices.Chunk(deployments, lookAtOnce()) {
 		trees := make([]namedTree, 0, len(chunk))
 		for _, d := range chunk {
 			trees = append(trees, namedTree{Occupied{Ref: d.Ref}, s.runtimes, d.Ref.Name + "/" + d.Ref.Version})
@@ -42,7 +49,7 @@ func (s *Store) Trash(ctx context.Context) (found []Occupied, blind []Blind, err
 	if err != nil {
 		return nil, nil, err
 	}
-	for chunk := range slices.Chunk(list, lookAtOnce) {
+	for chunk := range slices.Chunk(list, lookAtOnce()) {
 		var trees []namedTree
 		for _, e := range chunk {
 			ref, _ := refOfTrash(e.Name())
@@ -75,8 +82,8 @@ func (s *Store) occupants(ctx context.Context, named []namedTree) (found []Occup
 	}()
 	for _, n := range named {
 		f, err := n.parent.openFile(n.path, unix.O_PATH|unix.O_DIRECTORY)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			continue // gone, or no tree: nothing of ours
 		}
 		if err != nil {
 			return nil, nil, err

@@ -97,8 +97,7 @@ func (s *Store) rebuild(ctx context.Context, st *stage, d *Deployment, opt Insta
 
 // emptyTree deletes what a failed attempt has left in a stage's tree.
 func (s *Store) emptyTree(ctx context.Context, tree dir) error {
-	w := &deletion{ctx: ctx}
-	return w.content(tree)
+	return newDeletion(ctx, nil).content(tree)
 }
 
 // fromOrigin unpacks the archive once more that the deployment came from.

@@ -39,8 +39,13 @@ func (s *Store) replace(ctx context.Context, st *stage, d Deployment) error {
 		return err
 	}
 	// From here on the new tree is published. What is left to do is the next
-	// drain's if it fails.
-	if _, err := s.deleteTree(ctx, old); err != nil {
+	// drain's if it fails. Until the exchange the old tree was at its path:
+	// who opened or mounted it after it had settled is there now.
+	err = s.settle(ctx, old)
+	if err == nil {
+		_, err = s.deleteTree(ctx, old)
+	}
+	if err != nil {
 		s.notice(fmt.Sprintf("the old files of %s are left in the trash: %v", d.Ref, err))
 	}
 	return nil

@@ -69,6 +69,9 @@ func (s *Store) settle(ctx context.Context, c *condemned) error {
 	if err := c.lockNested(ctx); err != nil {
 		return err
 	}
+	if err := c.dir.checkNoMounts(); err != nil {
+		return err
+	}
 	// bubblewrap mounts, then locks.
 	return s.lookUntilQuiet(ctx, c)
 }
@@ -237,22 +240,32 @@ func (d dir) openSameMount(name string) (dir, error) {
 }
 
 // openSameDevice serves where openat2 is not to be had: in containers whose
-// system call filter does not know it. A mount from the same file system does
-// not show there.
+// system call filter does not know it. A mount from the same file system shows
+// by its number alone.
 func (d dir) openSameDevice(name string) (dir, error) {
 	sub, err := d.openDir(name)
 	if err != nil {
 		return dir{}, err
 	}
-	outer, outerErr := fstat(d.File)
-	inner, innerErr := fstat(sub.File)
+	outer, outerErr := mountOf(d)
+	inner, innerErr := mountOf(sub)
 	if err := errors.Join(outerErr, innerErr); err != nil {
 		sub.Close()
 		return dir{}, err
 	}
-	if outer.Dev != inner.Dev {
+	if outer != inner {
 		sub.Close()
 		return dir{}, d.fail("open", name, unix.EXDEV)
 	}
 	return sub, nil
+}
+
+// mountOf is the number of the mount that a directory was opened through.
+func mountOf(d dir) (uint64, error) {
+	var st unix.Statx_t
+	err := unix.Statx(int(d.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st)
+	if err == nil && st.Mask&unix.STATX_MNT_ID == 0 {
+		err = unix.ENOSYS // before Linux 5.8
+	}
+	return st.Mnt_id, d.fail("statx", ".", err)
 }

@@ -59,7 +59,7 @@ type Options struct {
 	// as "waiting for another installation of demo@1.0".
 	Notice func(what string)
 	// Deleted, if not nil, is told the bytes that deleting has freed since it
-	// was last told, from the goroutine that deletes.
+	// was last told. The calls are never concurrent.
 	Deleted func(bytes int64)
 }
 

@@ -20,6 +20,8 @@ type app struct {
 	storeDir, configFile string
 	user, system         bool
 	json, quiet, verbose bool
+
+	removing *meter // of what is deleted, while somebody wants to know
 }
 
 func newApp(out, err *os.File) *app {

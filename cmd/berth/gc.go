@@ -83,7 +83,9 @@ func (a *app) runGC(ctx context.Context, opt gcOptions) error {
 		}
 		return a.printResult(r, true)
 	}
+	a.removing = a.meter("removing", -1)
 	r, err := c.Collect(ctx, opt.names, nil)
+	a.removing.stop()
 	if err == nil && opt.wait > 0 && len(r.Deferred) > 0 {
 		a.note("waiting up to %s for %s", opt.wait, r.Deferred[0].Ref)
 		waiting, cancel := context.WithTimeout(ctx, opt.wait)
@@ -128,7 +130,9 @@ func (a *app) collectAfterUpgrade(ctx context.Context, names []string, out *resu
 		return err
 	}
 	defer s.Close()
+	a.removing = a.meter("removing", -1)
 	r, err := collector(s, cfg, -1).Collect(ctx, names, nil)
+	a.removing.stop()
 	if err != nil {
 		return err
 	}

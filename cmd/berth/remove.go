@@ -179,7 +179,9 @@ func (a *app) removeOne(ctx, waiting context.Context, s *store.Store, ref store.
 	const pause = 150 * time.Millisecond
 	try := collectOne
 	for told := false; ; {
+		a.removing = a.meter("removing "+ref.String(), -1)
 		freed, err = try(ctx, s, ref)
+		a.removing.stop()
 		if isTrashed(err) {
 			try = drainOne // it is not listed any more
 		}

@@ -44,6 +44,11 @@ func (a *app) options() store.Options {
 	return store.Options{
 		Looker: occupancy.New(),
 		Notice: func(what string) { a.note("%s", what) },
+		Deleted: func(bytes int64) {
+			if a.removing != nil {
+				a.removing.add(bytes)
+			}
+		},
 		// Not everybody who opens a store deletes, and reads the configuration.
 		RequireCompleteEvidence: func() (bool, error) {
 			cfg, err := a.config()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -30,19 +31,19 @@ func (a *app) superviseHeld(ctx context.Context, s *store.Store, held *store.Hol
 	if err := child.Start(); err != nil {
 		return cannotRun(l.argv[0], err)
 	}
-	pid := child.Process.Pid
+	c := &supervised{pid: child.Process.Pid}
 	ended := make(chan struct{})
 	go func() {
 		for {
 			select {
 			case sig := <-signals:
-				forward(pid, sig.(unix.Signal))
+				c.forward(sig.(unix.Signal))
 			case <-ended:
 				return
 			}
 		}
 	}()
-	status, err := reap(pid)
+	status, err := c.reap()
 	close(ended)
 	if err != nil {
 		return fmt.Errorf("cannot wait for %q: %w", l.argv[0], err)
@@ -62,33 +63,55 @@ func (a *app) superviseHeld(ctx context.Context, s *store.Store, held *store.Hol
 	return &statusError{status: status}
 }
 
+// supervised is the child. Once it has been waited for, its number can be that
+// of any other process.
+type supervised struct {
+	mu    sync.Mutex
+	pid   int
+	ended bool
+}
+
 // forward passes a signal on, except one that the terminal has sent to the
 // child as well.
-func forward(pid int, sig unix.Signal) {
+func (c *supervised) forward(sig unix.Signal) {
 	if sig == unix.SIGINT || sig == unix.SIGQUIT {
 		group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
 		if err == nil && group == unix.Getpgrp() {
 			return
 		}
 	}
-	_ = unix.Kill(pid, sig) // it may just have ended
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		_ = unix.Kill(c.pid, sig)
+	}
 }
 
 // reap waits until there is no descendant left, and returns the status of the
-// child pid as a shell gives it.
-func reap(pid int) (status int, err error) {
+// child as a shell gives it.
+func (c *supervised) reap() (status int, err error) {
 	for {
-		var ws unix.WaitStatus
-		got, err := unix.Wait4(-1, &ws, 0, nil)
+		// Without taking it: a signal must not come between.
+		err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		switch {
 		case err == unix.EINTR:
+			continue
 		case err == unix.ECHILD:
 			return status, nil
 		case err != nil:
 			return 0, err
-		case got == pid && ws.Signaled():
+		}
+		var ws unix.WaitStatus
+		c.mu.Lock()
+		got, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		c.ended = c.ended || got == c.pid
+		c.mu.Unlock()
+		switch {
+		case err != nil && err != unix.EINTR && err != unix.ECHILD:
+			return 0, err
+		case got == c.pid && ws.Signaled():
 			status = 128 + int(ws.Signal())
-		case got == pid:
+		case got == c.pid:
 			status = ws.ExitStatus()
 		}
 	}
