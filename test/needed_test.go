@@ -96,6 +96,31 @@ func TestInstallOnAFullFileSystem(t *testing.T) {
 	}
 }
 
+// The room that an install needs can be in the trash, which is emptied while it
+// unpacks.
+func TestInstallInTheRoomOfTheTrash(t *testing.T) {
+	at := loop(t, 64, "mkfs.ext4", "-q", "-F", "-m", "0")
+	w := newWorldIn(t, at)
+	w.install("1.0", "1.1")
+	archive := w.smallArchive("2.0")
+	left := filepath.Join(w.store, "trash", "demo@1.0.abcdefgh")
+	if err := os.Rename(filepath.Dir(w.files("demo@1.0")), left); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, at)
+	// A stage is a little more than what was in the trash.
+	full, err := os.Stat(filepath.Join(at, "fill"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(at, "fill"), full.Size()-64<<10); err != nil {
+		t.Fatal(err)
+	}
+	w.must(0, "install", archive, "--switch")
+	w.empty()
+	w.must(0, "verify", "demo@2.0")
+}
+
 func TestABrokenDeploymentDoesNotStopTheOthers(t *testing.T) {
 	w := newWorld(t)
 	w.install("1.0", "1.1", "1.2", "2.0")

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"berth/store"
 	"berth/store/archive"
@@ -173,25 +174,37 @@ func (a *app) install(ctx context.Context, artifact source.Artifact, opt install
 		return nil, err
 	}
 	defer s.Close()
-	if err := a.drain(ctx, s); err != nil {
-		return nil, err
+	// A large trash holds up nobody who has room for what he installs.
+	drained := make(chan error, 1)
+	go func() { drained <- a.drain(ctx, s) }()
+	try := func() (*store.Installed, error) {
+		meter := a.meter("installing "+artifact.Name+"@"+artifact.Version, artifact.Size)
+		defer meter.stop()
+		return s.Install(ctx, artifact, store.InstallOptions{
+			Activate: opt.activate, Force: opt.force, NoSync: opt.noSync,
+			NoDedup: !cfg.Store.Dedup, VerifyDonors: opt.verify,
+			MaxSize: cfg.Store.MaxUnpacked, Read: meter.add,
+		})
 	}
-	meter := a.meter("installing "+artifact.Name+"@"+artifact.Version, artifact.Size)
-	done, err := s.Install(ctx, artifact, store.InstallOptions{
-		Activate: opt.activate, Force: opt.force, NoSync: opt.noSync,
-		NoDedup: !cfg.Store.Dedup, VerifyDonors: opt.verify,
-		MaxSize: cfg.Store.MaxUnpacked, Read: meter.add,
-	})
-	meter.stop()
-	if err != nil {
-		return nil, err
+	done, err := try()
+	if err == nil {
+		a.tellInstalled(done)
+		if err := <-drained; err != nil {
+			a.note("%v", err)
+		}
+		return done, nil
 	}
-	if done.Warning != nil {
-		a.note("%v", done.Warning)
+	if drainErr := <-drained; drainErr != nil || !isFull(err) {
+		return nil, errors.Join(err, drainErr)
 	}
-	a.tellInstalled(done)
-	return done, nil
+	a.detail("once more, after the trash was emptied: %v", err)
+	if done, err = try(); err == nil {
+		a.tellInstalled(done)
+	}
+	return done, err
 }
+
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // drain begins every change of a store, and says what it could not do.
 func (a *app) drain(ctx context.Context, s *store.Store) error {
@@ -213,6 +226,9 @@ func (a *app) drain(ctx context.Context, s *store.Store) error {
 }
 
 func (a *app) tellInstalled(done *store.Installed) {
+	if done.Warning != nil {
+		a.note("%v", done.Warning)
+	}
 	switch {
 	case done.Reprieved && !done.Activated:
 		a.note("%s is installed already; it is not to be removed any more", done.Ref)
