@@ -12,7 +12,7 @@ LEAST    := 75
 .PHONY: build deps runtimes demo test lint install clean
 
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o berth ./cmd/berth
+	CGO_ENABLED=0 go build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w -X main.version=$(VERSION)' -o berth ./cmd/berth
 
 deps:
 	@test/deps.sh

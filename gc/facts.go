@@ -57,7 +57,16 @@ func (p *collection) list(s *store.Store, names []string, whole bool) error {
 		if err != nil {
 			return err
 		}
+		current := make(map[string]bool)
 		for _, d := range list {
+			current[d.Ref.Name] = current[d.Ref.Name] || d.Current
+		}
+		for _, d := range list {
+			if d.Err == nil && !current[d.Ref.Name] {
+				// An install was killed, or somebody broke the link: which
+				// version programs are to run on is not for us to say.
+				d.Err = store.ErrNoCurrent
+			}
 			if d.Err == nil {
 				p.deployments = append(p.deployments, d)
 			} else if named(names, d.Ref.Name) {

@@ -48,12 +48,25 @@ func (d dir) openFile(name string, flags int) (*os.File, error) {
 	if err != nil {
 		return nil, d.fail("open", name, err)
 	}
+	// Or else Go prepares to wait for it with epoll(7).
+	if err := unix.SetNonblock(fd, false); err != nil {
+		unix.Close(fd)
+		return nil, d.fail("open", name, err)
+	}
 	return os.NewFile(uintptr(fd), d.path(name)), nil
 }
 
-func (d dir) openDir(name string) (dir, error) {
-	f, err := d.openFile(name, unix.O_RDONLY|unix.O_DIRECTORY)
-	return dir{f}, err
+func (d dir) openDir(name string) (dir, error) { return d.openDirAs(name, unix.O_RDONLY) }
+
+// findDir opens a directory only to name it: that needs no right to read it.
+func (d dir) findDir(name string) (dir, error) { return d.openDirAs(name, unix.O_PATH) }
+
+func (d dir) openDirAs(name string, flags int) (dir, error) {
+	fd, err := openat(d, name, flags|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return dir{}, d.fail("open", name, err)
+	}
+	return dir{os.NewFile(uintptr(fd), d.path(name))}, nil
 }
 
 // createFile makes a regular file that was not there before, with mode perm

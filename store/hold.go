@@ -100,7 +100,8 @@ func (s *Store) tryHoldCondemned(ref Ref) (_ *Hold, err error) {
 		return nil, err
 	}
 	defer rt.Close()
-	if ref.Version == "" {
+	byName := ref.Version == ""
+	if byName {
 		if ref.Version, err = currentOf(rt); err != nil {
 			return nil, err
 		}
@@ -110,6 +111,9 @@ func (s *Store) tryHoldCondemned(ref Ref) (_ *Hold, err error) {
 	}
 	h := &Hold{Ref: ref}
 	if h.dep, err = rt.openDir(ref.Version); err != nil {
+		if now, lookErr := currentOf(rt); byName && lookErr == nil && now != ref.Version && now != "" {
+			return nil, errAgain // somebody has switched, and collected the old one
+		}
 		return nil, missing(err)
 	}
 	defer func() {

@@ -81,14 +81,14 @@ func (s *Store) occupants(ctx context.Context, named []namedTree) (found []Occup
 		}
 	}()
 	for _, n := range named {
-		f, err := n.parent.openFile(n.path, unix.O_PATH|unix.O_DIRECTORY)
+		d, err := n.parent.findDir(n.path)
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 			continue // gone, or no tree: nothing of ours
 		}
 		if err != nil {
 			return nil, nil, err
 		}
-		trees = append(trees, Tree{Dir: f, Path: f.Name()})
+		trees = append(trees, Tree{Dir: d.File, Path: d.Name()})
 		found = append(found, n.Occupied)
 	}
 	sight, err := s.opt.Looker.Look(ctx, trees)

@@ -24,6 +24,13 @@ func (s *Store) publish(ctx context.Context, st *stage, ref Ref, activate bool) 
 		if err != nil {
 			return err
 		}
+		if current != "" {
+			if there, err := rt.exists(current); err != nil {
+				return err
+			} else if !there {
+				current = "" // somebody has broken the link
+			}
+		}
 		if err := st.dir.renameNew(stageTree, rt, ref.Version); err != nil {
 			s.forgetEmpty(ref.Name)
 			return err

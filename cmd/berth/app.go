@@ -34,7 +34,15 @@ func newApp(out, err *os.File) *app {
 
 func (a *app) run(ctx context.Context, args []string) error {
 	c := a.commands()
-	return c.RunContext(ctx, arrange(c, args))
+	args, cmd := arrange(c, args)
+	// What becomes another program leaves the signals as they are: there is
+	// nothing to clean up, and the sooner it starts the better.
+	if cmd == nil || !passesOn(cmd) {
+		var stop context.CancelFunc
+		ctx, stop = interruptible(ctx)
+		defer stop()
+	}
+	return c.RunContext(ctx, args)
 }
 
 func (a *app) commands() *cli.App {

@@ -10,10 +10,9 @@ import (
 // arrange puts flags where the flag parser looks for them: the global ones
 // before the command, the command's own before its arguments. It stops reading
 // flags at "--", and for run and exec at the ref, because what follows is
-// somebody else's command line.
-func arrange(c *cli.App, args []string) []string {
+// somebody else's command line. cmd is nil if no command is named.
+func arrange(c *cli.App, args []string) (arranged []string, cmd *cli.Command) {
 	var global, own, rest []string
-	var cmd *cli.Command
 	own = args[:0:0]
 	for i := 1; i < len(args); i++ {
 		arg := args[i]
@@ -26,7 +25,7 @@ func arrange(c *cli.App, args []string) []string {
 			case cmd == nil:
 				if cmd = c.Command(arg); cmd == nil {
 					// For the parser to say that there is no such command.
-					return slices.Concat(args[:1], global, args[i:])
+					return slices.Concat(args[:1], global, args[i:]), nil
 				}
 			case passesOn(cmd) && len(rest) == 0:
 				rest = append(rest, args[i:]...)
@@ -50,9 +49,9 @@ func arrange(c *cli.App, args []string) []string {
 		}
 	}
 	if cmd == nil {
-		return slices.Concat(args[:1], global, rest)
+		return slices.Concat(args[:1], global, rest), nil
 	}
-	return slices.Concat(args[:1], global, []string{cmd.Name}, own, []string{"--"}, rest)
+	return slices.Concat(args[:1], global, []string{cmd.Name}, own, []string{"--"}, rest), cmd
 }
 
 func passesOn(cmd *cli.Command) bool { return cmd.Name == "run" || cmd.Name == "exec" }

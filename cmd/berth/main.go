@@ -18,10 +18,13 @@ func main() { os.Exit(Main()) }
 
 // Main runs the command of this process and returns its exit status.
 func Main() int {
-	ctx, stop := signal.NotifyContext(context.Background(), heeded(os.Interrupt, unix.SIGTERM, unix.SIGHUP)...)
-	defer stop()
 	a := newApp(os.Stdout, os.Stderr)
-	return a.exit(a.run(ctx, os.Args))
+	return a.exit(a.run(context.Background(), os.Args))
+}
+
+// interruptible is a context that ends with the signals that end programs.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, heeded(os.Interrupt, unix.SIGTERM, unix.SIGHUP)...)
 }
 
 // heeded leaves out the signals that we were started to ignore, by nohup(1) or
