@@ -46,7 +46,8 @@ func (s *Store) deleteTree(ctx context.Context, c *condemned) (freed int64, err 
 	if err := w.content(c.dir); err != nil {
 		return w.freed.Load(), err
 	}
-	err = w.rmdir(c.parent, c.name, c.dir)
+	// The trash is the store's: its mode is not for a deletion to change.
+	err = w.rmdir(c.dir, func() error { return c.parent.rmdir(c.name) })
 	return w.freed.Load(), err
 }
 
@@ -113,15 +114,17 @@ func (w *deletion) directory(d dir, name string) error {
 	if err := w.content(sub); err != nil {
 		return err
 	}
-	return w.rmdir(d, name, sub)
+	return w.rmdir(sub, func() error {
+		return writable(d, func() error { return d.rmdir(name) })
+	})
 }
 
-// rmdir removes the directory sub, which is name in d. Not empty it is left:
-// somebody else deletes, or has deleted and made something in it since.
-func (w *deletion) rmdir(d dir, name string, sub dir) error {
+// rmdir removes the directory sub with remove. Not empty it is left: somebody
+// else deletes, or has deleted and made something in it since.
+func (w *deletion) rmdir(sub dir, remove func() error) error {
 	st, err := fstat(sub.File)
 	if err == nil {
-		err = writable(d, func() error { return d.rmdir(name) })
+		err = remove()
 	}
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTEMPTY) {
 		return nil

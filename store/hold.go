@@ -85,6 +85,9 @@ func (s *Store) tryHold(ref Ref) (*Hold, error) {
 	condemned, err := h.dep.exists(deferredFile)
 	if err == nil && condemned {
 		err = ErrDeferred
+		if now, lookErr := s.currentVersion(ref.Name); ref.Version == "" && lookErr == nil && now != h.Ref.Version {
+			err = errAgain // somebody has switched since the link was read
+		}
 	}
 	if err != nil {
 		h.Release()
@@ -200,6 +203,15 @@ func (s *Store) stillAt(ref Ref, f *os.File) error {
 		return errAgain
 	}
 	return s.runtimes.fail("stat", path, err)
+}
+
+func (s *Store) currentVersion(name string) (string, error) {
+	rt, err := s.runtime(name)
+	if err != nil {
+		return "", err
+	}
+	defer rt.Close()
+	return currentOf(rt)
 }
 
 // currentOf reads the link of a runtime: "" if there is none.

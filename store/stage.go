@@ -29,6 +29,9 @@ func (s *Store) openStage(ctx context.Context, ref Ref) (*stage, error) {
 	for {
 		st, err := s.enterStage(ctx, ref)
 		if errors.Is(err, errAgain) {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
 			continue
 		}
 		if err != nil {
@@ -57,6 +60,11 @@ func (s *Store) enterStage(ctx context.Context, ref Ref) (_ *stage, err error) {
 	// directory and its lock file for long: it then takes the empty
 	// directory, and we start over.
 	err = s.locked(ctx, func() error {
+		if at, err := fstat(s.staging.File); err != nil {
+			return err
+		} else if at.Nlink == 0 {
+			return &os.PathError{Op: "use", Path: s.staging.Name(), Err: unix.ENOENT} // it will not come back
+		}
 		if st.dir, err = s.staging.makeDir(st.name); err != nil {
 			return again(err)
 		}
@@ -121,6 +129,9 @@ func (st *stage) clear(ctx context.Context) (freed int64, err error) {
 			}
 			continue
 		}
+		if err := st.syncExchange(ref); err != nil {
+			return freed, err
+		}
 		n, err := st.store.drainTree(ctx, st.dir, e.Name(), ref)
 		freed += n
 		if err != nil {
@@ -128,6 +139,21 @@ func (st *stage) clear(ctx context.Context) (freed int64, err error) {
 		}
 	}
 	return freed, nil
+}
+
+// syncExchange makes durable that the stage's tree and a listed one changed
+// places: who exchanged them may have died before his sync, and a power cut
+// could list what is deleted here.
+func (st *stage) syncExchange(ref Ref) error {
+	rt, err := st.store.runtime(ref.Name)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer rt.Close()
+	return errors.Join(rt.sync(), st.dir.sync())
 }
 
 // discard deletes the stage: content, then lock file, then directory, so that

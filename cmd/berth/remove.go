@@ -205,6 +205,9 @@ func (a *app) removeOne(ctx, waiting context.Context, s *store.Store, ref store.
 	if isTrashed(err) {
 		return freed, err
 	}
+	if ctx.Err() != nil {
+		return freed, context.Cause(ctx) // nothing is condemned after a Ctrl-C
+	}
 	if err := s.Defer(ctx, ref); err != nil {
 		return 0, err
 	}

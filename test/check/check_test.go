@@ -1,0 +1,70 @@
+package check_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"berth/test/check"
+)
+
+// The checker finds what it is there to find.
+func TestBreakages(t *testing.T) {
+	dir := t.TempDir()
+	run := func(script string) {
+		t.Helper()
+		cmd := exec.Command("sh", "-ec", script)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", script, err, out)
+		}
+	}
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "berth"), "berth/cmd/berth")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	run(`mkdir -p tree/d; echo a >tree/a; ln tree/a tree/d/b; echo c >'tree/d/c d'; ln -s a tree/l
+./berth --store sound install ./tree --as demo@1 --no-sync
+./berth --store sound install ./tree --as demo@2 --no-sync`)
+	for want, script := range map[string]string{
+		"":                             "true",
+		"missing \"a\"":                "rm 1/files/a",
+		"extra \"x\"":                  "echo >1/files/x",
+		"changed \"d/c d\": sha256":    "echo d >1/files/d/'c d'",
+		"changed \"d/c d\": mode":      "chmod 600 1/files/d/'c d'",
+		"changed \"d\": time":          "touch 1/files/d",
+		"changed \"l\": link":          "ln -sfn b 1/files/l",
+		"are not one file":             "cp -p 1/files/a x; mv x 1/files/a",
+		"are one file":                 "ln -f 1/files/d/'c d' 1/files/a",
+		"files/.ref: -rw-r--r--, 0 b":  "ln 1/files/.ref ../../../x",
+		"no such file or directory":    "rm 1/files/.ref",
+		"manifest: ":                   "truncate -s 10 1/manifest.mtree.gz",
+		"of something else":            "cp 2/deployment.toml 1/",
+		"which is not listed":          "ln -sfn 3 current",
+		"runtimes/demo/y in a runtime": "touch y",
+		"\"y\" in the store":           "touch ../../y",
+	} {
+		run("rm -rf store; cp -a sound store; cd store/runtimes/demo; " + script)
+		r, err := check.Store(filepath.Join(dir, "store"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := strings.Join(r.Problems, "\n"); !strings.Contains(found, want) || (want == "") != (found == "") {
+			t.Errorf("%s: found %q, want %q", script, found, want)
+		}
+		if len(r.Listed) != 2 || len(r.Left) != 0 || want == "" && r.Current["demo"] != "1" {
+			t.Errorf("%s: %+v", script, r)
+		}
+	}
+	if _, err := check.Store(filepath.Join(dir, "none")); err == nil {
+		t.Error("a store that is not there is sound")
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "store/trash/left"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := check.Store(filepath.Join(dir, "store")); len(r.Left) != 1 || r.Left[0] != "trash/left" {
+		t.Errorf("left: %q", r.Left)
+	}
+}

@@ -1,0 +1,206 @@
+package check
+
+import (
+	"bufio"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/BurntSushi/toml"
+)
+
+// A member is a line of a manifest: its keywords.
+type member map[string]string
+
+// readManifest unpacks a manifest, by path relative to files: "." is the root.
+func readManifest(path string) (map[string]member, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	plain, err := gzip.NewReader(f)
+	if err != nil {
+		return nil, err
+	}
+	members := make(map[string]member)
+	lines := bufio.NewScanner(plain)
+	lines.Buffer(nil, 1<<20)
+	for first := true; lines.Scan(); first = false {
+		if first {
+			if lines.Text() != "#mtree" {
+				return nil, fmt.Errorf("begins with %q", lines.Text())
+			}
+			continue
+		}
+		name, rest, _ := strings.Cut(lines.Text(), " ")
+		name, err := unescape(name)
+		if err != nil {
+			return nil, err
+		}
+		m := make(member)
+		for word := range strings.FieldsSeq(rest) {
+			key, value, _ := strings.Cut(word, "=")
+			if m[key], err = unescape(value); err != nil {
+				return nil, err
+			}
+		}
+		members[filepath.Clean(name)] = m
+	}
+	if err := lines.Err(); err != nil {
+		return nil, err
+	}
+	if members["."] == nil {
+		return nil, errors.New("no root")
+	}
+	return members, nil
+}
+
+// unescape resolves the octal escapes of vis(3).
+func unescape(s string) (string, error) {
+	var out []byte
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			out = append(out, s[i])
+			continue
+		}
+		if i+4 > len(s) {
+			return "", fmt.Errorf("a cut escape in %q", s)
+		}
+		n, err := strconv.ParseUint(s[i+1:i+4], 8, 8)
+		if err != nil {
+			return "", fmt.Errorf("%q: %w", s, err)
+		}
+		out, i = append(out, byte(n)), i+3
+	}
+	return string(out), nil
+}
+
+// linkGroups are the groups of paths that are one file.
+func linkGroups(path string) ([][]string, error) {
+	var record struct{ Links [][]string }
+	_, err := toml.DecodeFile(path, &record)
+	return record.Links, err
+}
+
+// A tree is what is on disk, beside what is expected.
+type tree struct {
+	root     string
+	expected map[string]member
+	inodes   map[string]uint64 // of regular files
+}
+
+func links(st fs.FileInfo) uint64 { return uint64(st.Sys().(*syscall.Stat_t).Nlink) }
+
+func (t *tree) compare() (problems []string) {
+	t.inodes = make(map[string]uint64)
+	missing := maps.Clone(t.expected)
+	err := filepath.WalkDir(t.root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(t.root, path)
+		if err != nil {
+			return err
+		}
+		delete(missing, rel)
+		want := t.expected[rel]
+		if want == nil {
+			problems = append(problems, fmt.Sprintf("extra %q", rel))
+			return nil
+		}
+		got, err := t.look(path, rel)
+		for _, key := range slices.Sorted(maps.Keys(want)) {
+			if err == nil && got[key] != want[key] {
+				problems = append(problems, fmt.Sprintf("changed %q: %s is %q, not %q", rel, key, got[key], want[key]))
+			}
+		}
+		return err
+	})
+	if err != nil {
+		problems = append(problems, err.Error())
+	}
+	for _, rel := range slices.Sorted(maps.Keys(missing)) {
+		problems = append(problems, fmt.Sprintf("missing %q", rel))
+	}
+	return problems
+}
+
+// look describes what is on disk in the words of a manifest.
+func (t *tree) look(path, rel string) (member, error) {
+	st, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	raw := st.Sys().(*syscall.Stat_t)
+	m := member{
+		"mode": fmt.Sprintf("%04o", raw.Mode&0o7777),
+		"time": fmt.Sprintf("%d.%09d", raw.Mtim.Sec, raw.Mtim.Nsec),
+	}
+	switch {
+	case st.IsDir():
+		m["type"] = "dir"
+	case st.Mode()&fs.ModeSymlink != 0:
+		m["type"] = "link"
+		m["link"], err = os.Readlink(path)
+	case st.Mode().IsRegular():
+		m["type"], m["size"] = "file", strconv.FormatInt(st.Size(), 10)
+		m["sha256digest"], err = digest(path)
+		t.inodes[rel] = raw.Ino
+	default:
+		m["type"] = st.Mode().Type().String()
+	}
+	return m, err
+}
+
+func digest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	_, err = io.Copy(sum, f)
+	return hex.EncodeToString(sum.Sum(nil)), err
+}
+
+// links compares which files are one with the groups that should be.
+func (t *tree) links(groups [][]string) (problems []string) {
+	group := make(map[string]int)
+	for i, paths := range groups {
+		for _, path := range paths {
+			group[path] = i + 1
+		}
+	}
+	first := make(map[uint64]string)
+	for _, path := range slices.Sorted(maps.Keys(t.inodes)) {
+		ino := t.inodes[path]
+		one, seen := first[ino]
+		if !seen {
+			first[ino] = path
+			continue
+		}
+		if group[path] == 0 || group[path] != group[one] {
+			problems = append(problems, fmt.Sprintf("%q and %q are one file", one, path))
+		}
+	}
+	for _, paths := range groups {
+		for _, path := range paths[1:] {
+			if t.inodes[path] != t.inodes[paths[0]] {
+				problems = append(problems, fmt.Sprintf("%q and %q are not one file", paths[0], path))
+			}
+		}
+	}
+	return problems
+}

@@ -1,0 +1,181 @@
+package test
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Killed between the rename of the version and that of the link: a second run
+// finishes the work.
+func TestASecondInstallActivatesTheFirstVersion(t *testing.T) {
+	w := newWorld(t)
+	w.install("1")
+	for _, name := range []string{"current", "1/activated"} {
+		if err := os.Remove(filepath.Join(w.store, "runtimes/demo", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.must(0, "install", w.smallArchive("1"))
+	w.must(0, "exec", "demo", "true")
+}
+
+func TestASecondUpgradeFinishesTheSwitch(t *testing.T) {
+	w := newWorld(t)
+	var sums string
+	for _, version := range []string{"1", "2"} {
+		content, err := os.ReadFile(w.smallArchive(version))
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := "demo-" + version + ".tar.zst"
+		w.write("channel/"+name, string(content))
+		sums += fmt.Sprintf("%x  %s\n", sha256.Sum256(content), name)
+	}
+	w.write("channel/SHA256SUMS", sums)
+	w.write("config.toml", "[gc]\nkeep = 5\n[runtime.demo]\nsource = \""+w.path("channel")+"\"\n")
+	w.must(0, "install", w.path("channel/demo-1.tar.zst"))
+	w.must(0, "upgrade", "demo")
+	// As killed after the time of activation was set and before the link was.
+	link := filepath.Join(w.store, "runtimes/demo/current")
+	if err := os.Remove(link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("1", link); err != nil {
+		t.Fatal(err)
+	}
+	w.must(0, "upgrade", "demo")
+	if to, err := os.Readlink(link); err != nil || to != "2" {
+		t.Errorf("current is %q (%v), want 2", to, err)
+	}
+	// What was rolled back from stays so.
+	w.must(0, "rollback", "demo")
+	if r := w.must(0, "upgrade", "demo"); !strings.Contains(r.stderr, "switched away from") {
+		t.Errorf("upgrade after a rollback: %q", r.stderr)
+	}
+}
+
+func TestAnInterruptedWaitCondemnsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.install("1", "2")
+	w.must(0, "switch", "demo@2")
+	user := exec.Command("sleep", "60")
+	user.Dir = w.files("demo@1")
+	if err := user.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer user.Wait()
+	defer user.Process.Kill()
+	cmd := w.command("--config", w.path("config.toml"), "remove", "--defer", "--wait", "30s", "demo@1")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	if status := cmd.ProcessState.ExitCode(); status != 130 {
+		t.Errorf("exit status %d, want 130", status)
+	}
+	if _, err := os.Stat(filepath.Join(w.store, "runtimes/demo/1/deferred")); err == nil {
+		t.Error("the version was condemned")
+	}
+}
+
+// An installer that replaced a version was killed between the exchange and the
+// sync. Unless the exchange is on the disk, deleting the old tree could leave
+// half of it listed behind a power cut.
+func TestAnExchangeIsSyncedBeforeTheOldTreeGoes(t *testing.T) {
+	w := newWorld(t)
+	w.install("1")
+	stage := filepath.Join(w.store, "staging", "demo@1")
+	if err := os.MkdirAll(stage, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(stage, "lock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("cp", "-a", filepath.Join(w.store, "runtimes/demo/1"), filepath.Join(stage, "tree")).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	trace := w.path("trace")
+	cmd := w.command("-f", "-y", "-qq", "-e", "trace=fsync,unlinkat", "-o", trace, binary, "--config", w.path("config.toml"), "gc")
+	cmd.Path, cmd.Args[0] = "/usr/bin/strace", "strace"
+	if r := w.finish(cmd); r.status != 0 {
+		t.Fatalf("gc: exit status %d\n%s", r.status, r.stderr)
+	}
+	calls, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _, deleted := strings.Cut(string(calls), "unlinkat(")
+	if !deleted {
+		t.Fatal("nothing was deleted")
+	}
+	for _, dir := range []string{"staging/demo@1>", "runtimes/demo>"} {
+		if !strings.Contains(before, dir) {
+			t.Errorf("%s was not synced before the first unlink:\n%s", dir, before)
+		}
+	}
+}
+
+// Who has .ref open and does not lock it is seen only when the version is in
+// the trash. Waiting for him goes on there.
+func TestRemoveWaitsForWhatIsInTheTrash(t *testing.T) {
+	for _, want := range []struct {
+		seconds, wait string
+		left          int
+	}{{"5", "30s", 0}, {"30", "1s", 1}} {
+		w := newWorld(t)
+		w.install("1", "2")
+		w.must(0, "switch", "demo@2")
+		ref, err := os.Open(filepath.Join(w.files("demo@1"), ".ref"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		user := exec.Command("sleep", want.seconds)
+		user.Stdin = ref
+		if err := user.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ref.Close()
+		w.must(0, "remove", "--wait", want.wait, "demo@1")
+		if left, err := os.ReadDir(filepath.Join(w.store, "trash")); err != nil || len(left) != want.left {
+			t.Errorf("a wait of %s for %s s: in the trash %v (%v), want %d", want.wait, want.seconds, left, err, want.left)
+		}
+		user.Process.Kill()
+		user.Wait()
+	}
+}
+
+// Without a link, or with one that names nothing, no version is protected by
+// being current. None may go for that.
+func TestWithoutACurrentVersionNothingIsCollected(t *testing.T) {
+	for _, target := range []string{"", "gone"} {
+		w := newWorld(t)
+		w.install("1", "2")
+		link := filepath.Join(w.store, "runtimes/demo/current")
+		if err := os.Remove(link); err != nil {
+			t.Fatal(err)
+		}
+		if target != "" {
+			if err := os.Symlink(target, link); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.must(74, "gc")
+		if !w.listed("demo@1") || !w.listed("demo@2") {
+			t.Errorf("current -> %q: collected", target)
+		}
+		// The next version is current, as the first one was.
+		w.install("3")
+		w.must(0, "exec", "demo", "true")
+	}
+}
