@@ -89,6 +89,7 @@ func (c *Collector) Preview(ctx context.Context, names []string) (Result, error)
 		}
 	}
 	r.Failed = plan.failed
+	r.Kept = append(r.Kept, plan.kept...)
 	return r, nil
 }
 
@@ -107,6 +108,7 @@ func (c *Collector) Collect(ctx context.Context, names []string, removed func(Re
 		return r, err
 	}
 	r.Failed = append(r.Failed, plan.failed...)
+	r.Kept = append(r.Kept, plan.kept...)
 	for i, d := range plan.decisions {
 		if d.Action != Remove {
 			plan.stay(&r, i)
@@ -208,6 +210,7 @@ type collection struct {
 	uses        [][]store.Use
 	decisions   []Decision
 	failed      []Failure
+	kept        []Kept // without a decision of the policy
 }
 
 // stay puts a version that is not to be removed into the result.

@@ -62,14 +62,16 @@ func (p *collection) list(s *store.Store, names []string, whole bool) error {
 			current[d.Ref.Name] = current[d.Ref.Name] || d.Current
 		}
 		for _, d := range list {
-			if d.Err == nil && !current[d.Ref.Name] {
-				// An install was killed, or somebody broke the link: which
-				// version programs are to run on is not for us to say.
-				d.Err = store.ErrNoCurrent
-			}
-			if d.Err == nil {
+			switch {
+			case d.Err == nil && current[d.Ref.Name]:
 				p.deployments = append(p.deployments, d)
-			} else if named(names, d.Ref.Name) {
+			case !named(names, d.Ref.Name):
+			case d.Err == nil:
+				// It is being installed or removed right now, an install was
+				// killed, or somebody broke the link: which version programs
+				// are to run on is not for us to say.
+				p.kept = append(p.kept, Kept{d.Ref, RuleCurrent, store.ErrNoCurrent.Error()})
+			default:
 				p.failed = append(p.failed, Failure{d.Ref, d.Err})
 			}
 		}

@@ -119,6 +119,7 @@ func TestTheReadersSecondLook(t *testing.T) {
 					t.Errorf("a held runtime has %q, %v", text, err)
 				}
 				h.Release()
+				time.Sleep(2 * time.Millisecond) // or else no collector ever comes between
 			}
 		})
 	}
