@@ -1,0 +1,113 @@
+// Package powercut cuts the power under the built command: it copies the disk
+// that the store is on at some moment of a command's run, and looks at what a
+// machine would find that starts again with the copy.
+//
+// The disk is a file behind a loop device, on a file system that shares blocks
+// between files. Copying the file by FICLONE is one step for it: the copy has
+// everything that the file system had written by then, and nothing later. What
+// is in the page cache and the journal's memory only is lost, as it is when the
+// power goes.
+package powercut
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	long = flag.Bool("long", false, "ten times as many cuts")
+	seed = flag.Uint64("seed", 0, "of the schedule; 0: a new one")
+)
+
+// binary is the command under test, built by TestMain.
+var binary string
+
+// count is what the last line of the output says.
+var count struct {
+	sync.Mutex
+	cuts       map[string]int // by file system
+	violations int
+}
+
+func TestMain(m *testing.M) {
+	if err := ownMounts(); err != nil {
+		fmt.Fprintln(os.Stderr, "needs root, for mount namespaces:", err)
+		os.Exit(1)
+	}
+	os.Exit(testMain(m))
+}
+
+func testMain(m *testing.M) int {
+	flag.Parse()
+	for *seed == 0 {
+		*seed = rand.Uint64N(1e6)
+	}
+	count.cuts = make(map[string]int)
+	dir, err := os.MkdirTemp("", "berth-powercut-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "berth")
+	build := exec.Command("go", "build", "-o", binary, "berth/cmd/berth")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "cannot build the command:", err)
+		return 1
+	}
+	status := m.Run()
+	total := 0
+	for _, n := range count.cuts {
+		total += n
+	}
+	if total > 0 {
+		fmt.Printf("powercut: %d cuts, %d ext4, %d xfs, %d btrfs, %d violations\n",
+			total, count.cuts["ext4"], count.cuts["xfs"], count.cuts["btrfs"], count.violations)
+	}
+	return status
+}
+
+// ownMounts starts the program again in a mount namespace of its own: nobody
+// else gets a copy of our mounts, which would keep a disk busy after we have
+// unmounted it, and the mounts and loop devices go when we do, however we end.
+func ownMounts() error {
+	const done = "BERTH_TEST_OWN_MOUNTS"
+	if os.Getenv(done) != "" {
+		return os.Unsetenv(done)
+	}
+	runtime.LockOSThread() // the namespace is the thread's until execve
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the mounts private: %w", err)
+	}
+	return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), done+"=1"))
+}
+
+func rounds() int {
+	if *long {
+		return 10
+	}
+	return 1
+}
+
+// violation reports a broken promise.
+func violation(t *testing.T, format string, args ...any) {
+	t.Helper()
+	count.Lock()
+	count.violations++
+	count.Unlock()
+	t.Errorf(format, args...)
+}

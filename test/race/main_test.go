@@ -1,0 +1,92 @@
+// Package race lets programs of every kind use versions of a runtime while
+// several processes of the built command install, switch and collect them.
+package race
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	long     = flag.Bool("long", false, "ten minutes instead of one")
+	duration = flag.Duration("duration", 0, "how long instead")
+	seed     = flag.Uint64("seed", 0, "of what is done; 0: a new one")
+)
+
+// binary is the command under test, built by TestMain.
+var binary string
+
+// total is what the last line of the output says.
+var total struct {
+	runs, refused, changes, violations int
+}
+
+func TestMain(m *testing.M) {
+	// The programs that berth exec starts are this one.
+	if how := os.Getenv(walkVariable); how != "" {
+		os.Exit(walkMain(how))
+	}
+	if err := ownMounts(); err != nil {
+		fmt.Fprintln(os.Stderr, "needs root, for mount namespaces:", err)
+		os.Exit(1)
+	}
+	os.Exit(testMain(m))
+}
+
+func testMain(m *testing.M) int {
+	flag.Parse()
+	for *seed == 0 {
+		*seed = rand.Uint64N(1e6)
+	}
+	if *duration == 0 {
+		if *duration = 50 * time.Second; *long {
+			*duration = 10 * time.Minute
+		}
+	}
+	dir, err := os.MkdirTemp("", "berth-race-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "berth")
+	build := exec.Command("go", "build", "-o", binary, "berth/cmd/berth")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "cannot build the command:", err)
+		return 1
+	}
+	status := m.Run()
+	if total.changes > 0 {
+		fmt.Printf("race: %d reader runs, %d refused, %d store changes, %d violations\n",
+			total.runs, total.refused, total.changes, total.violations)
+	}
+	return status
+}
+
+// ownMounts starts the program again in a mount namespace of its own: what we
+// mount goes when we do, however we end.
+func ownMounts() error {
+	const done = "BERTH_TEST_OWN_MOUNTS"
+	if os.Getenv(done) != "" {
+		return os.Unsetenv(done)
+	}
+	runtime.LockOSThread() // the namespace is the thread's until execve
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the mounts private: %w", err)
+	}
+	return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), done+"=1"))
+}
