@@ -42,7 +42,8 @@ type Deployment struct {
 	Installed time.Time // when it was published
 	Activated time.Time // when it last became current; zero if never
 	Origin    string    // where it came from
-	Digest    string    // of the archive, "sha256:HEX"; "" of a directory
+	Digest    string    // of the archive, "sha256:HEX"; "" of a directory, or where only TOC is known
+	TOC       string    // of the archive's table of contents, likewise
 	// Err says why it is broken or cannot be examined. The rest may be zero.
 	Err error
 
@@ -59,6 +60,7 @@ type record struct {
 	Version   string    `toml:"version"`
 	Origin    string    `toml:"origin"`
 	Digest    string    `toml:"digest,omitempty"`
+	TOC       string    `toml:"toc,omitempty"`
 	Installed time.Time `toml:"installed"`
 	Size      int64     `toml:"size"`
 	// Links are the groups of paths in files/ that share an inode, which the
@@ -206,7 +208,7 @@ func (d *Deployment) examine(dep dir) error {
 	}
 	r, recordErr := readRecord(dep)
 	if recordErr == nil {
-		d.Size, d.Installed, d.Origin, d.Digest = r.Size, r.Installed, r.Origin, r.Digest
+		d.Size, d.Installed, d.Origin, d.Digest, d.TOC = r.Size, r.Installed, r.Origin, r.Digest, r.TOC
 	}
 	return errors.Join(d.probe(dep), recordErr)
 }

@@ -3,10 +3,12 @@ package store
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +50,7 @@ type Installed struct {
 	Activated bool  // it has become current
 	Size      int64 // content in bytes
 	Reused    int64 // of it, what was linked from other versions
+	Read      int64 // bytes of the source
 	Dropped   archive.Dropped
 	// Changed are the files of other versions that are not what they were
 	// installed as, and were therefore not reused.
@@ -163,7 +166,7 @@ func (s *Store) fill(ctx context.Context, st *stage, ref Ref, a source.Artifact,
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	done := &Installed{Ref: ref, Size: content.Size, Reused: content.Reused, Dropped: content.Dropped, Changed: content.Changed}
+	done := &Installed{Ref: ref, Size: content.Size, Reused: content.Reused, Read: content.SourceSize, Dropped: content.Dropped, Changed: content.Changed}
 	if opt.Force {
 		d, err := s.lookup(ref)
 		if err == nil {
@@ -203,12 +206,32 @@ func (s *Store) unpack(ctx context.Context, a source.Artifact, ref Ref, dst *os.
 	if a.Directory != "" {
 		return archive.Copy(ctx, a.Directory, dst, limits)
 	}
+	random, size, err := a.OpenRandom(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if random != nil {
+		defer random.Close()
+		if a.TOC != "" {
+			return unpackIndexed(ctx, random, size, a.TOC, dst, limits)
+		}
+		limits.Whole = &archive.Whole{ReaderAt: random, Size: size}
+	}
 	r, err := a.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
 	return archive.Unpack(ctx, r, dst, limits)
+}
+
+func unpackIndexed(ctx context.Context, r io.ReaderAt, size int64, toc string, dst *os.File, opt archive.Options) (*archive.Tree, error) {
+	digest, ok := strings.CutPrefix(toc, "sha256:")
+	sum, err := hex.DecodeString(digest)
+	if err != nil || !ok || len(sum) != 32 {
+		return nil, fmt.Errorf("%w: the digest %q of a table of contents", source.ErrDigest, toc)
+	}
+	return archive.UnpackIndexed(ctx, r, size, [32]byte(sum), dst, opt)
 }
 
 // describeTree writes what goes beside files/.
@@ -230,8 +253,11 @@ func describeTree(tree dir, ref Ref, a source.Artifact, content *archive.Tree) e
 		Installed: time.Now().UTC().Truncate(time.Second),
 		Size:      content.Size, Links: content.LinkGroups,
 	}
-	if a.Directory == "" {
+	switch {
+	case content.Digest != [32]byte{}:
 		r.Digest = fmt.Sprintf("sha256:%x", content.Digest)
+	case a.Directory == "":
+		r.TOC = a.TOC
 	}
 	text, err := r.encode()
 	if err != nil {

@@ -109,7 +109,7 @@ func (s *Store) fromOrigin(ctx context.Context, tree dir, d *Deployment, opt Ins
 	if err != nil {
 		return err
 	}
-	a.Name, a.Version, a.Digest = d.Ref.Name, d.Ref.Version, d.Digest
+	a.Name, a.Version, a.Digest, a.TOC = d.Ref.Name, d.Ref.Version, d.Digest, d.TOC
 	content, err := s.unpack(ctx, a, d.Ref, tree.File, opt)
 	if err != nil {
 		return err

@@ -74,7 +74,7 @@ func (a *app) commands() *cli.App {
 			a.removeCommand(), a.gcCommand(),
 			a.pinCommand(), a.unpinCommand(),
 			a.runCommand(), a.execCommand(), a.psCommand(),
-			a.verifyCommand(), a.repairCommand(), a.doctorCommand(), a.duCommand(),
+			a.verifyCommand(), a.repairCommand(), a.doctorCommand(), a.duCommand(), a.packCommand(),
 			a.versionCommand(), a.tryLockCommand(),
 		},
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return usageError(err.Error()) },

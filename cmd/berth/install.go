@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"berth/gc"
 	"berth/store"
 	"berth/store/archive"
 	"berth/store/source"
@@ -25,6 +28,7 @@ type installOptions struct {
 	force    bool
 	noSync   bool
 	verify   bool
+	toc      string
 }
 
 func (a *app) installCommand() *cli.Command {
@@ -45,6 +49,7 @@ Example: berth install sniper-3.0.20250108.112707.tar.gz --switch`,
 			&cli.BoolFlag{Name: "switch", Usage: "make it the current version", Destination: &opt.activate},
 			&cli.BoolFlag{Name: "force", Usage: "replace the version if it is installed and nobody uses it", Destination: &opt.force},
 			&cli.BoolFlag{Name: "no-sync", Usage: noSyncUsage, Destination: &opt.noSync},
+			&cli.StringFlag{Name: "toc-sha256", Usage: "read only the table of contents, which has to have the digest `HEX`, and what is missing", Destination: &opt.toc},
 			&cli.BoolFlag{Name: "verify-donors", Usage: "compare the content of unchanged files before they are linked", Destination: &opt.verify},
 		},
 		Action: func(c *cli.Context) error {
@@ -62,12 +67,20 @@ func (a *app) runInstall(ctx context.Context, opt installOptions) error {
 	if err != nil {
 		return err
 	}
+	if opt.toc != "" {
+		if sum, err := hex.DecodeString(opt.toc); err != nil || len(sum) != sha256.Size || artifact.Directory != "" {
+			return usageError("--toc-sha256 is the digest of an archive's table, 64 hexadecimal digits")
+		}
+		artifact.TOC = "sha256:" + strings.ToLower(opt.toc)
+	}
 	done, err := a.install(ctx, artifact, opt)
 	if err != nil {
 		return err
 	}
 	if a.json {
-		return a.printJSON(resultJSON{Installed: installedJSON(done)})
+		out := resultJSON{Installed: installedJSON(done)}
+		out.add(gc.Result{})
+		return a.printJSON(out)
 	}
 	return nil
 }

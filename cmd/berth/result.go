@@ -24,6 +24,7 @@ type (
 		Current      bool   `json:"activated"`
 		ReusedBytes  int64  `json:"reused_bytes"`
 		WrittenBytes int64  `json:"written_bytes"`
+		ReadBytes    int64  `json:"read_bytes"`
 	}
 	removedJSON struct {
 		Name      string `json:"name"`
@@ -65,7 +66,7 @@ func installedJSON(done *store.Installed) []installedVersionJSON {
 	return []installedVersionJSON{{
 		Name: done.Ref.Name, Version: done.Ref.Version,
 		Already: done.Already, Current: done.Activated,
-		ReusedBytes: done.Reused, WrittenBytes: done.Size - done.Reused,
+		ReusedBytes: done.Reused, WrittenBytes: done.Size - done.Reused, ReadBytes: done.Read,
 	}}
 }
 

@@ -16,6 +16,7 @@ package archive
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 
 	"berth/store/manifest"
@@ -74,11 +75,21 @@ type Options struct {
 	// VerifyDonors compares the content of what is linked, too. Without it the
 	// size, mode and time that the donor's manifest has must be found on disk.
 	VerifyDonors bool
+	// Whole, if not nil, is the archive that is unpacked, to be read at any
+	// place. If it ends with a zstd:chunked table of contents, that must agree
+	// with what is unpacked.
+	Whole *Whole
 	// Read, if not nil, is called with the count of source bytes consumed
 	// since the last call. The calls are never concurrent and all precede the
 	// return. Unpack makes them from a goroutine of its own, Copy from the
 	// caller's.
 	Read func(n int64)
+}
+
+// Whole is an archive of so many bytes.
+type Whole struct {
+	io.ReaderAt
+	Size int64
 }
 
 // Tree is what was unpacked.
@@ -103,7 +114,7 @@ type Tree struct {
 	// they should be, and were not used.
 	Changed []string
 	// Digest is the SHA-256 of the source's bytes as they came, compressed. It
-	// is zero for a directory.
+	// is zero for a directory, and where only parts were read.
 	Digest [32]byte
 	// SourceSize counts the source's bytes: the archive's, or the content read
 	// from a directory.

@@ -16,9 +16,7 @@ func (w *fillWorker) compare(file *regularFile) (linked bool, err error) {
 		return false, w.write(file)
 	}
 	defer unix.Close(donor)
-	if w.buf == nil {
-		w.buf = make([]byte, largeBlock)
-	}
+	w.needBuf()
 	var out *output
 	err = w.blocks(file, func(b []byte, offset int64) (err error) {
 		if out != nil {

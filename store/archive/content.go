@@ -28,10 +28,25 @@ func (w *writer) regular(h *tar.Header, parts []string, content io.Reader) error
 	}
 	i := &inode{kind: regular, mode: w.mode(h), size: h.Size, names: 1}
 	dir.children[name] = &node{inode: i}
-	return w.filler.feed(&regularFile{
+	file := &regularFile{
 		dir: at.keep(), name: name, member: h.Name, inode: i,
 		size: h.Size, mode: i.mode, time: w.time(h), xattrs: w.xattrs(h), sparse: isSparse(h),
-	}, content)
+	}
+	lazy, ok := content.(lazyMembers)
+	if !ok {
+		return w.filler.feed(file, content)
+	}
+	digest, open := lazy.content()
+	if w.donors != nil && file.shareable() {
+		linked, err := w.donors.give(file, digest, nil)
+		if linked || err != nil {
+			file.dir.leave()
+			w.filler.count(file, linked)
+			return err
+		}
+	}
+	file.open = open
+	return w.filler.start(file)
 }
 
 // isSparse knows GNU's own type and the three generations of PAX records.

@@ -22,6 +22,7 @@ type walk struct {
 	dst    id // which must not be met
 	at     trail
 	stack  []level
+	only   []string      // of the top level; nil: all
 	linked map[id]string // the first names of what has several
 	read   func(int64)
 	size   int64
@@ -45,13 +46,9 @@ type id struct{ dev, ino uint64 }
 
 func idOf(st *unix.Stat_t) id { return id{uint64(st.Dev), st.Ino} }
 
-func openWalk(src string, dst int, read func(int64)) (*walk, error) {
-	w := &walk{file: -1, linked: make(map[id]string), read: read, buf: make([]byte, 64<<10)}
-	var st unix.Stat_t
-	if err := unix.Fstat(dst, &st); err != nil {
-		return nil, failed("look at", "the destination", err)
-	}
-	w.dst = idOf(&st)
+// openWalk begins a walk that must not meet the directory dst, if that is one.
+func openWalk(src string, dst id, read func(int64)) (*walk, error) {
+	w := &walk{file: -1, dst: dst, linked: make(map[id]string), read: read, buf: make([]byte, 64<<10)}
 	root, err := -1, error(nil)
 	err = retry(func() (err error) {
 		root, err = unix.Open(src, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -189,6 +186,9 @@ func (w *walk) enter(parts []string) (*tar.Header, error) {
 	names, err := readNames(fd, w.buf)
 	if err != nil {
 		return nil, failed("read", path, err)
+	}
+	if len(parts) == 0 && w.only != nil {
+		names = slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(w.only, name) })
 	}
 	w.stack = append(w.stack, level{parts, names})
 	h := header(path, &st)

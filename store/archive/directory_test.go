@@ -139,7 +139,7 @@ func TestCopyNeverFollows(t *testing.T) {
 	check(t, os.Mkdir(filepath.Join(src, "b"), 0o755))
 	check(t, os.WriteFile(filepath.Join(src, "b", "c"), nil, 0o644))
 	d := scratch(t)
-	w, err := openWalk(src, int(d.Fd()), nil)
+	w, err := openWalk(src, inodeOf(t, d.Name()), nil)
 	check(t, err)
 	defer w.close()
 	var names []string

@@ -40,10 +40,10 @@ type filler struct {
 	pending sync.WaitGroup
 	workers sync.WaitGroup
 
-	written, reused atomic.Int64 // bytes of files, by their logical size
-	reusedFiles     atomic.Int64
-	unkept          atomic.Int64 // user.* attributes that the file system does not take
-	failure         atomic.Pointer[error]
+	reused      atomic.Int64 // bytes of files, by their logical size
+	reusedFiles atomic.Int64
+	unkept      atomic.Int64 // user.* attributes that the file system does not take
+	failure     atomic.Pointer[error]
 }
 
 // A regularFile is one on its way to the disk.
@@ -58,7 +58,9 @@ type regularFile struct {
 	sparse bool
 	inode  *inode // whose digest and time are the worker's to set
 
-	first []byte      // of the content: all of it, if more is nil
+	// The content: either who can read it, or what has been read.
+	open  func() (io.Reader, error)
+	first []byte      // all of it, if more is nil
 	more  chan []byte // the rest, closed at its end
 }
 
@@ -211,6 +213,9 @@ type fillWorker struct {
 
 // blocks calls for every block of a file's content, which it hashes.
 func (w *fillWorker) blocks(file *regularFile, use func(b []byte, offset int64) error) error {
+	if file.open != nil {
+		return w.read(file, use)
+	}
 	if file.more == nil {
 		file.inode.digest = sha256.Sum256(file.first)
 		return use(file.first, 0)
@@ -235,6 +240,35 @@ func (w *fillWorker) blocks(file *regularFile, use func(b []byte, offset int64) 
 	return nil
 }
 
+// read does it for a file that nobody has read yet.
+func (w *fillWorker) read(file *regularFile, use func(b []byte, offset int64) error) error {
+	content, err := file.open()
+	if err != nil {
+		return err
+	}
+	w.needBuf()
+	sum := sha256.New()
+	for offset := int64(0); offset < file.size; {
+		b := w.buf[:min(int64(len(w.buf)), file.size-offset)]
+		if _, err := io.ReadFull(content, b); err != nil {
+			return err
+		}
+		sum.Write(b)
+		if err := use(b, offset); err != nil {
+			return err
+		}
+		offset += int64(len(b))
+	}
+	sum.Sum(file.inode.digest[:0])
+	return nil
+}
+
+func (w *fillWorker) needBuf() {
+	if w.buf == nil {
+		w.buf = make([]byte, largeBlock)
+	}
+}
+
 // make makes the file, and gives all blocks back.
 func (w *fillWorker) make(file *regularFile) error {
 	defer func() {
@@ -253,7 +287,7 @@ func (w *fillWorker) make(file *regularFile) error {
 	var linked bool
 	var err error
 	switch {
-	case w.donors == nil || !file.shareable():
+	case w.donors == nil || !file.shareable() || file.open != nil: // whose digest no donor has
 		err = w.write(file)
 	case file.more == nil:
 		file.inode.digest = sha256.Sum256(file.first)
@@ -267,13 +301,15 @@ func (w *fillWorker) make(file *regularFile) error {
 	if err != nil {
 		return err
 	}
-	if linked {
-		w.reused.Add(file.size)
-		w.reusedFiles.Add(1)
-	} else {
-		w.written.Add(file.size)
-	}
+	w.count(file, linked)
 	return nil
+}
+
+func (f *filler) count(file *regularFile, linked bool) {
+	if linked {
+		f.reused.Add(file.size)
+		f.reusedFiles.Add(1)
+	}
 }
 
 // write makes a new file.

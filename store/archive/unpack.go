@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Unpack reads an archive from r to its end and leaves below dst, an open and
@@ -61,7 +63,11 @@ func Copy(ctx context.Context, src string, dst *os.File, opt Options) (*Tree, er
 		return nil, err
 	}
 	defer w.close()
-	walk, err := openWalk(src, w.dst, opt.Read)
+	var at unix.Stat_t
+	if err := unix.Fstat(w.dst, &at); err != nil {
+		return nil, failed("look at", "the destination", err)
+	}
+	walk, err := openWalk(src, idOf(&at), opt.Read)
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,7 @@ type writer struct {
 	dropped Dropped
 	donors  *donors
 	filler  *filler
+	table   *tableCheck // or nil
 }
 
 // newWriter makes one whose workers stop everything by cancel when they fail.
@@ -70,6 +71,12 @@ func newWriter(ctx context.Context, cancel context.CancelCauseFunc, dst *os.File
 		unix.Close(w.dst)
 		return nil, err
 	}
+	if w.table, err = newTableCheck(opt.Whole, opt.MaxMembers); err != nil {
+		w.donors.close()
+		w.work.leave()
+		unix.Close(w.dst)
+		return nil, err
+	}
 	w.filler = newFiller(ctx, cancel, w.donors)
 	return w, nil
 }
@@ -92,7 +99,13 @@ func failed(op, path string, err error) error {
 func (w *writer) write(src members) error {
 	err := w.members(src)
 	if err == nil {
-		return w.filler.wait()
+		err = w.filler.wait()
+	}
+	if err == nil && w.table != nil {
+		err = w.table.done()
+	}
+	if err == nil {
+		return nil
 	}
 	// What stopped the reading may be what a worker has met.
 	if own := w.filler.err(); own != nil {
@@ -113,7 +126,11 @@ func (w *writer) members(src members) error {
 		if err != nil {
 			return err
 		}
-		if err := w.member(h, src); err != nil {
+		err = w.member(h, src)
+		if err == nil && w.table != nil {
+			err = w.table.member(h, w)
+		}
+		if err != nil {
 			if errors.Is(err, ErrUnsafe) || errors.Is(err, ErrFormat) || errors.Is(err, ErrTooBig) {
 				return &MemberError{h.Name, err}
 			}

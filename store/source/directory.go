@@ -12,6 +12,10 @@ import (
 // sumsFile lists the digests of a channel's archives, as sha256sum writes it.
 const sumsFile = "SHA256SUMS"
 
+// tocSuffix makes the name under which SHA256SUMS lists the table of contents
+// of an archive: a file of that name need not be there.
+const tocSuffix = ".toc"
+
 // Directory is the channel that a directory is: archives with names like
 // NAME-VERSION.tar.*, and a SHA256SUMS that lists the digest of each.
 func Directory(path string) Channel { return directory(path) }
@@ -64,7 +68,7 @@ func (d directory) List(ctx context.Context, name string) ([]Artifact, error) {
 		}
 		ranks[version] = rank
 		best[version] = Artifact{
-			Name: name, Version: version, Size: info.Size(), Digest: sum,
+			Name: name, Version: version, Size: info.Size(), Digest: sum, TOC: sums[e.Name()+tocSuffix],
 			Origin: path, open: opener(path),
 		}
 	}

@@ -38,12 +38,38 @@ type Artifact struct {
 	Name, Version string
 	Size          int64  // bytes of the archive; -1 if it is not known before
 	Digest        string // the promised one, "sha256:HEX"; "" if there is none
-	Origin        string // an absolute path or a URL
+	// TOC is the promised digest, likewise, of the table of contents that the
+	// archive ends with, if somebody promises one.
+	TOC    string
+	Origin string // an absolute path or a URL
 	// Directory, if not empty, is the directory that the artifact is. Open is
 	// for archives only.
 	Directory string
 
 	open func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// A Random is an archive that can be read at any place. Nothing of it is
+// checked.
+type Random interface {
+	io.ReaderAt
+	io.Closer
+}
+
+// OpenRandom opens the archive to be read at any place. It returns nil where
+// that cannot be done, and the size in bytes. The caller closes it.
+func (a Artifact) OpenRandom(ctx context.Context) (r Random, size int64, err error) {
+	if a.open == nil || a.Size < 0 {
+		return nil, 0, nil
+	}
+	in, err := a.open(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	if r, ok := in.(Random); ok {
+		return r, a.Size, nil
+	}
+	return nil, 0, in.Close()
 }
 
 // Open opens the archive. The reader checks size and digest itself: where they
