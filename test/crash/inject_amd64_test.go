@@ -6,21 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// skipCall makes the thread at the entry of a call make none.
-func skipCall(pid int) error {
-	return changeRegs(pid, func(r *unix.PtraceRegs) { r.Orig_rax = ^uint64(0) })
-}
-
-// setResult gives the call that was skipped its result.
-func setResult(pid int, errno syscall.Errno) error {
-	return changeRegs(pid, func(r *unix.PtraceRegs) { r.Rax = -uint64(errno) })
-}
-
-func changeRegs(pid int, change func(*unix.PtraceRegs)) error {
+// failCall makes the thread at the entry of a call make none, and gives it the
+// result.
+func failCall(pid int, errno syscall.Errno) error {
 	var regs unix.PtraceRegs
 	if err := unix.PtraceGetRegs(pid, &regs); err != nil {
 		return err
 	}
-	change(&regs)
+	regs.Orig_rax, regs.Rax = ^uint64(0), -uint64(errno)
 	return unix.PtraceSetRegs(pid, &regs)
 }

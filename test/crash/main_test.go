@@ -24,6 +24,10 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(filterMark) != "" {
+		fmt.Fprintln(os.Stderr, become(os.Args[1:]))
+		os.Exit(127)
+	}
 	flag.Parse()
 	os.Exit(testMain(m))
 }

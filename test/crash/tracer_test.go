@@ -31,12 +31,18 @@ type outcome struct {
 // with errno in place of being made. A point of 0 is none.
 //
 // strace's own counting is by thread, and a Go program is many.
+//
+// A filter (seccomp(2)) stops the threads at the calls that may be meant, and
+// lets all others run at full speed.
 func trace(cmd *exec.Cmd, point int, errno syscall.Errno) (*outcome, error) {
 	// A tracer is a thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
+	cmd.Args = append([]string{"filtered"}, cmd.Args...)
+	cmd.Path = "/proc/self/exe"
+	cmd.Env = append(cmd.Env, filterMark+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -50,11 +56,10 @@ func trace(cmd *exec.Cmd, point int, errno syscall.Errno) (*outcome, error) {
 }
 
 type tracer struct {
-	pid     int
-	point   int
-	errno   syscall.Errno
-	out     outcome
-	failing int // the thread whose call fails at its exit
+	pid   int
+	point int
+	errno syscall.Errno
+	out   outcome
 }
 
 func (t *tracer) run() error {
@@ -85,37 +90,30 @@ func (t *tracer) run() error {
 		switch {
 		case !started && pid == t.pid:
 			started = true
-			const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_EXITKILL
+			const options = unix.PTRACE_O_TRACESECCOMP | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_EXITKILL
 			if err := unix.PtraceSetOptions(pid, options); err != nil {
 				return fmt.Errorf("set the options of ptrace: %w", err)
 			}
-		case ws.StopSignal() == unix.SIGTRAP|0x80:
+		case ws.TrapCause() == unix.PTRACE_EVENT_SECCOMP:
 			if err := t.stopped(pid); err != nil && err != unix.ESRCH {
 				return err
 			}
 		case ws.StopSignal() == unix.SIGTRAP && ws.TrapCause() > 0, ws.StopSignal() == unix.SIGSTOP:
-			// A new thread.
+			// A new thread, or another program.
 		default:
 			signal = int(ws.StopSignal())
 		}
-		if err := unix.PtraceSyscall(pid, signal); err != nil && err != unix.ESRCH {
+		if err := unix.PtraceCont(pid, signal); err != nil && err != unix.ESRCH {
 			return fmt.Errorf("go on: %w", err)
 		}
 	}
 }
 
-// stopped looks at a thread at the entry or exit of a system call.
+// stopped looks at a thread at the entry of a system call.
 func (t *tracer) stopped(pid int) error {
 	info, err := syscallInfo(pid)
 	if err != nil {
 		return err
-	}
-	if info.op == opExit && pid == t.failing {
-		t.failing = 0
-		return setResult(pid, t.errno)
-	}
-	if info.op != opEntry {
-		return nil
 	}
 	c := call{info.nr, info.args}
 	if !c.changes() {
@@ -128,17 +126,12 @@ func (t *tracer) stopped(pid int) error {
 	if t.errno == 0 {
 		return unix.Kill(-t.pid, unix.SIGKILL)
 	}
-	t.failing = pid
-	return skipCall(pid)
+	return failCall(pid, t.errno)
 }
 
-const (
-	ptraceGetSyscallInfo = 0x420e
-	opEntry              = 1
-	opExit               = 2
-)
+const ptraceGetSyscallInfo = 0x420e
 
-// info is struct ptrace_syscall_info of ptrace(2), as at an entry.
+// info is struct ptrace_syscall_info of ptrace(2), as at the stop of a filter.
 type info struct {
 	op   uint8
 	_    [3]uint8
@@ -147,6 +140,7 @@ type info struct {
 	sp   uint64
 	nr   uint64
 	args [6]uint64
+	_    uint64
 }
 
 func syscallInfo(pid int) (*info, error) {

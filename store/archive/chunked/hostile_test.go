@@ -254,8 +254,9 @@ func TestHostileJSON(t *testing.T) {
 		"trailing garbage":    {`{"version":1,"entries":[]}x`, ErrFormat},
 		"not UTF-8":           {"{\"version\":1,\"entries\":[{\"type\":\"dir\",\"name\":\"\xff\"}]}", ErrName},
 		"lone surrogate":      {`{"version":1,"entries":[{"type":"dir","name":"\ud800"}]}`, ErrName},
-		"deep":                {`{"version":1,"x":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `,"entries":[]}`, ErrFormat},
+		"deep":                {`{"version":1,"x":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `,"entries":[]}`, ErrFormat},
 		"deep in a row":       {`{"version":1,"entries":[{"x":` + strings.Repeat(`{"x":`, 1000000), ErrFormat},
+		"number a container":  {`{"version":1,"entries":[{"type":"dir","name":"d","mode":[1]}]}`, ErrFormat},
 		"skipped too long":    {`{"version":1,"x":"` + strings.Repeat("x", 3*maxRow) + `","entries":[]}`, ErrTooBig},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -265,6 +266,7 @@ func TestHostileJSON(t *testing.T) {
 	}
 	for name, table := range map[string]string{
 		"unknown keys": `{"x":[{"y":[1,null,"z"]}],"entries":[{"type":"dir","name":"d","x":{"y":[]},"xattrs":null}],"version":1,"tarSplitDigest":""}`,
+		"everything":   `{"version":1,"entries":[ { "x" : [ true , {"a\"}" : [ ] } , -1.5e3 ] , "type" : "dir" , "y":false,"name":"d\u0041\"" , "mode" : null} ]}`,
 		"null":         `{"version":1,"entries":null}`,
 		"spaces":       " {\"version\" : 1 , \"entries\" : [ ] } \n",
 	} {

@@ -5,22 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 )
 
-const (
-	// maxRow is the most JSON that one row may have, in bytes. Linux takes names
-	// and targets of 4 KiB and at most 64 KiB of attributes of an inode's.
-	maxRow   = 1 << 20
-	maxDepth = 16 // of what is skipped
-)
+// maxRow is the most JSON that one row may have, in bytes. Linux takes names and
+// targets of 4 KiB and no more than 64 KiB for an attribute.
+const maxRow = 1 << 20
 
-// A parser reads a table as tokens. Keys count as they are written, each once;
-// unknown ones are skipped.
+// A parser reads a table row by row. Keys count as they are written, each once;
+// unknown ones are skipped. The decoder knows the grammar and limits the depth.
 type parser struct {
 	json   *json.Decoder
 	budget *budget
-	seen   map[string]bool // keys of the row
+	raw    json.RawMessage
 }
 
 // A budget limits what the decoder gathers in memory.
@@ -41,8 +37,7 @@ func (b *budget) Read(p []byte) (int, error) {
 // parse calls add with each row, which is the same one over again.
 func parse(r io.Reader, maxRows int, add func(*row) error) error {
 	b := &budget{r: r}
-	p := parser{json: json.NewDecoder(b), budget: b, seen: make(map[string]bool)}
-	p.json.UseNumber()
+	p := parser{json: json.NewDecoder(b), budget: b}
 	err := p.table(maxRows, add)
 	switch {
 	case err == nil || errors.Is(err, ErrFormat) || errors.Is(err, ErrTooBig) || errors.Is(err, ErrName):
@@ -61,23 +56,18 @@ func (p *parser) table(maxRows int, add func(*row) error) error {
 	top := make(map[string]bool)
 	for p.json.More() {
 		p.budget.left = maxRow
-		key, err := p.key(top)
+		t, err := p.json.Token()
 		if err != nil {
 			return err
 		}
-		switch key {
-		case "version":
-			var version int64
-			if err := p.value(&version); err != nil {
-				return err
-			}
-			if version != 1 {
-				return bad("version %d", version)
-			}
-		case "entries":
+		key, _ := t.(string) // the decoder takes nothing else for a key
+		if top[key] {
+			return bad("the key %q occurs twice", key)
+		}
+		if top[key] = true; key == "entries" {
 			err = p.rows(maxRows, add)
-		default:
-			err = p.skip()
+		} else if err = p.json.Decode(&p.raw); err == nil && key == "version" && string(p.raw) != "1" {
+			err = bad("version %q", p.raw)
 		}
 		if err != nil {
 			return err
@@ -113,7 +103,10 @@ func (p *parser) rows(maxRows int, add func(*row) error) error {
 			return fmt.Errorf("%w: more than %d rows", ErrTooBig, maxRows)
 		}
 		p.budget.left = maxRow
-		if err := p.row(&r); err != nil {
+		if err := p.json.Decode(&p.raw); err != nil {
+			return err
+		}
+		if err := r.parse(p.raw); err != nil {
 			return err
 		}
 		if err := add(&r); err != nil {
@@ -123,70 +116,47 @@ func (p *parser) rows(maxRows int, add func(*row) error) error {
 	return p.delim(']')
 }
 
-func (p *parser) row(r *row) error {
-	*r = row{}
-	clear(p.seen)
-	if err := p.delim('{'); err != nil {
-		return err
-	}
-	for p.json.More() {
-		key, err := p.key(p.seen)
-		if err != nil {
-			return err
-		}
-		if field := r.field(key); field != nil {
-			err = p.value(field)
-		} else {
-			err = p.skip()
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return p.delim('}')
-}
-
-// field is where the value of a key goes, nil for an unknown key.
-func (r *row) field(key string) any {
+// field is where the value of a key goes, and its bit; nil for an unknown key.
+func (r *row) field(key string) (to any, bit uint32) {
 	switch key {
 	case "type":
-		return &r.Type
+		return &r.Type, 1 << 0
 	case "name":
-		return &r.Name
+		return &r.Name, 1 << 1
 	case "linkName":
-		return &r.Linkname
+		return &r.Linkname, 1 << 2
 	case "mode":
-		return &r.Mode
+		return &r.Mode, 1 << 3
 	case "size":
-		return &r.Size
+		return &r.Size, 1 << 4
 	case "uid":
-		return &r.UID
+		return &r.UID, 1 << 5
 	case "gid":
-		return &r.GID
+		return &r.GID, 1 << 6
 	case "modtime":
-		return &r.ModTime
+		return &r.ModTime, 1 << 7
 	case "devMajor":
-		return &r.Devmajor
+		return &r.Devmajor, 1 << 8
 	case "devMinor":
-		return &r.Devminor
+		return &r.Devminor, 1 << 9
 	case "xattrs":
-		return &r.Xattrs
+		return &r.Xattrs, 1 << 10
 	case "digest":
-		return &r.Digest
+		return &r.Digest, 1 << 11
 	case "offset":
-		return &r.Offset
+		return &r.Offset, 1 << 12
 	case "endOffset":
-		return &r.EndOffset
+		return &r.EndOffset, 1 << 13
 	case "chunkSize":
-		return &r.ChunkSize
+		return &r.ChunkSize, 1 << 14
 	case "chunkOffset":
-		return &r.ChunkOffset
+		return &r.ChunkOffset, 1 << 15
 	case "chunkDigest":
-		return &r.ChunkDigest
+		return &r.ChunkDigest, 1 << 16
 	case "chunkType":
-		return &r.ChunkType
+		return &r.ChunkType, 1 << 17
 	}
-	return nil
+	return nil, 0
 }
 
 func (p *parser) delim(want json.Delim) error {
@@ -197,85 +167,3 @@ func (p *parser) delim(want json.Delim) error {
 	return err
 }
 
-func (p *parser) key(seen map[string]bool) (string, error) {
-	t, err := p.json.Token()
-	if err != nil {
-		return "", err
-	}
-	key, _ := t.(string) // the decoder takes nothing else for a key
-	if seen[key] {
-		return "", bad("the key %q occurs twice", key)
-	}
-	seen[key] = true
-	return key, nil
-}
-
-// value reads a value of the kind that to points to. null leaves it alone.
-func (p *parser) value(to any) error {
-	t, err := p.json.Token()
-	if err != nil || t == nil {
-		return err
-	}
-	ok := false
-	switch to := to.(type) {
-	case *string:
-		*to, ok = t.(string)
-	case *int64:
-		var n json.Number
-		if n, ok = t.(json.Number); ok {
-			*to, err = strconv.ParseInt(n.String(), 10, 64)
-		}
-	case *int:
-		var n json.Number
-		if n, ok = t.(json.Number); ok {
-			*to, err = strconv.Atoi(n.String())
-		}
-	case *map[string]string:
-		if ok = t == json.Delim('{'); ok {
-			*to, err = p.strings()
-			return err
-		}
-	}
-	if !ok || err != nil {
-		return bad("a value has the wrong type or is out of range")
-	}
-	return nil
-}
-
-// strings reads an object of strings up to its end.
-func (p *parser) strings() (map[string]string, error) {
-	values, seen := make(map[string]string), make(map[string]bool)
-	for p.json.More() {
-		key, err := p.key(seen)
-		if err != nil {
-			return nil, err
-		}
-		var value string
-		if err := p.value(&value); err != nil {
-			return nil, err
-		}
-		values[key] = value
-	}
-	return values, p.delim('}')
-}
-
-// skip reads a value, whatever it is.
-func (p *parser) skip() error {
-	for depth := 0; ; {
-		t, err := p.json.Token()
-		if err != nil {
-			return err
-		}
-		switch t {
-		case json.Delim('{'), json.Delim('['):
-			if depth++; depth > maxDepth {
-				return bad("it is nested more than %d deep", maxDepth)
-			}
-		case json.Delim('}'), json.Delim(']'):
-			depth--
-		}
-		if depth == 0 {
-			return nil
-		}
-	}
-}
