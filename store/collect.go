@@ -145,10 +145,9 @@ func (s *Store) unpublish(rt dir, d Deployment, opt CollectOptions) (_ *condemne
 			return nil, fmt.Errorf("%w, while the runtime has others", ErrCurrent)
 		}
 	}
-	if pinned, err := dep.exists(keepFile); err != nil {
+	// Before the lock too: who is told that it is in use waits in vain.
+	if err := notPinned(dep); err != nil {
 		return nil, err
-	} else if pinned {
-		return nil, ErrPinned
 	}
 	if marked, err := dep.exists(deferredFile); err != nil {
 		return nil, err
@@ -160,6 +159,10 @@ func (s *Store) unpublish(rt dir, d Deployment, opt CollectOptions) (_ *condemne
 		return nil, err
 	}
 	c.locks = append(c.locks, ref)
+	// A pin takes a read lock, not the store lock: none is on its way by now.
+	if err := notPinned(dep); err != nil {
+		return nil, err
+	}
 
 	if current == d.Ref.Version {
 		// First the link, and for good: at no instant may it name what is
@@ -206,6 +209,14 @@ func writeLock(dep dir) (*os.File, error) {
 		return nil, err
 	}
 	return ref, nil
+}
+
+func notPinned(dep dir) error {
+	pinned, err := dep.exists(keepFile)
+	if err == nil && pinned {
+		err = ErrPinned
+	}
+	return err
 }
 
 func hasOthers(rt dir, version string) (bool, error) {

@@ -29,7 +29,7 @@ func BenchmarkWriter(b *testing.B) {
 }
 
 func BenchmarkOpen(b *testing.B) {
-	archive, s := pack(b, members(b, benchArchive))
+	archive, s := packFull(b, members(b, benchArchive))
 	for b.Loop() {
 		if _, err := Open(bytes.NewReader(archive), s.Size, Options{Digest: &s.TOCDigest}); err != nil {
 			b.Fatal(err)
@@ -39,7 +39,7 @@ func BenchmarkOpen(b *testing.B) {
 }
 
 func BenchmarkReader(b *testing.B) {
-	archive, s := pack(b, members(b, benchArchive))
+	archive, s := packFull(b, members(b, benchArchive))
 	for name, every := range map[string]int{"all": 1, "tenth": 10} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

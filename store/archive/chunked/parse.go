@@ -166,4 +166,3 @@ func (p *parser) delim(want json.Delim) error {
 	}
 	return err
 }
-

@@ -24,12 +24,12 @@ import (
 // below zstd.SpeedBetterCompression look anyway.
 const ChunkSize = 4 << 20
 
-// maxPending is how many frames may be under way, and their bytes for each
+// How many frames may be under way, and how many chunks' worth of bytes for each
 // processor: a big chunk must not keep the others idle while many small files
 // come behind it.
 const (
-	maxPending      = 512
-	maxPendingBytes = 2 * ChunkSize
+	maxPending       = 512
+	maxPendingChunks = 2
 )
 
 // A Writer writes an archive. Its methods follow tar.Writer's, and what the
@@ -38,12 +38,13 @@ const (
 // It is for one goroutine, compresses in as many as there are processors, and
 // can be abandoned: the others end by themselves.
 type Writer struct {
-	out     io.Writer
-	tar     *tar.Writer
-	encoder *zstd.Encoder
-	level   zstd.EncoderLevel
-	workers int
-	err     error
+	out       io.Writer
+	tar       *tar.Writer
+	encoder   *zstd.Encoder
+	level     zstd.EncoderLevel
+	workers   int
+	err       error
+	chunkSize int
 
 	frame   []byte // not yet compressed
 	inside  bool   // frame is content
@@ -84,16 +85,16 @@ type Summary struct {
 
 // NewWriter starts an archive. The caller closes the Writer, and then w.
 func NewWriter(w io.Writer, level zstd.EncoderLevel) (*Writer, error) {
-	return newWriter(w, level, runtime.GOMAXPROCS(0))
+	return newWriter(w, level, runtime.GOMAXPROCS(0), ChunkSize)
 }
 
-func newWriter(out io.Writer, level zstd.EncoderLevel, workers int) (*Writer, error) {
+func newWriter(out io.Writer, level zstd.EncoderLevel, workers, chunkSize int) (*Writer, error) {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(workers))
 	if err != nil {
 		return nil, fmt.Errorf("set the compression up: %w", err)
 	}
 	w := &Writer{
-		out: out, encoder: encoder, level: level, workers: workers,
+		out: out, encoder: encoder, level: level, workers: workers, chunkSize: chunkSize,
 		content: sha256.New(), names: make(map[string]struct{}),
 	}
 	w.tar = tar.NewWriter(sink{w})
@@ -115,7 +116,7 @@ func (w *Writer) header(h *tar.Header) error {
 	if err := w.tar.Flush(); err != nil {
 		return fmt.Errorf("end a member: %w", err)
 	}
-	if len(w.frame) >= ChunkSize {
+	if len(w.frame) >= w.chunkSize {
 		if _, err := w.cut(); err != nil {
 			return err
 		}
@@ -197,14 +198,14 @@ func (w *Writer) write(p []byte) (written int, err error) {
 		w.inside = true
 	}
 	for len(p) > 0 && w.left > 0 {
-		piece := p[:min(int64(len(p)), w.left, int64(ChunkSize-len(w.frame)))]
+		piece := p[:min(int64(len(p)), w.left, int64(w.chunkSize-len(w.frame)))]
 		if _, err := w.tar.Write(piece); err != nil {
 			return written, err
 		}
 		w.content.Write(piece)
 		written += len(piece)
 		p = p[len(piece):]
-		if w.left -= int64(len(piece)); w.left == 0 || len(w.frame) == ChunkSize {
+		if w.left -= int64(len(piece)); w.left == 0 || len(w.frame) == w.chunkSize {
 			if err := w.cutContent(); err != nil {
 				return written, err
 			}
@@ -259,7 +260,7 @@ func (w *Writer) cut() (*job, error) {
 		j.plain = nil
 		close(j.done)
 	}()
-	for len(w.pending) > maxPending || w.bytes > w.workers*maxPendingBytes && len(w.pending) > 1 {
+	for len(w.pending) > maxPending || w.bytes > w.workers*maxPendingChunks*w.chunkSize && len(w.pending) > 1 {
 		if err := w.drain(); err != nil {
 			return nil, err
 		}

@@ -31,22 +31,25 @@ func file(name string, content []byte) part {
 		ModTime: time.Unix(1700000000, 0)}, content}
 }
 
+// testChunk makes the archives of tests small.
+const testChunk = 64 << 10
+
 // parts are of every kind, and of the sizes at which something changes.
 func parts() []part {
-	noise := make([]byte, 3*ChunkSize+5)
+	noise := make([]byte, 3*testChunk+5)
 	rand.NewChaCha8([32]byte{1}).Read(noise)
-	holes := make([]byte, 3*ChunkSize)
-	copy(holes[2*ChunkSize:], "not zero")
+	holes := make([]byte, 3*testChunk)
+	copy(holes[2*testChunk:], "not zero")
 	long := strings.Repeat("long/", 60) + "ü"
 	ps := []part{
 		{header: tar.Header{Typeflag: tar.TypeDir, Name: "files/", Mode: 0o755, ModTime: time.Unix(1, 0)}},
 		file("files/empty", nil),
 		file("files/one", []byte("1")),
-		file("files/exactly", noise[:ChunkSize]),
-		file("files/and-one-more", noise[1:ChunkSize+2]),
+		file("files/exactly", noise[:testChunk]),
+		file("files/and-one-more", noise[1:testChunk+2]),
 		file("files/noise", noise),
 		file("files/holes", holes),
-		file("files/zeros", make([]byte, 2*ChunkSize)),
+		file("files/zeros", make([]byte, 2*testChunk)),
 		file("files/"+long, []byte(long)),
 		{header: tar.Header{Typeflag: tar.TypeSymlink, Name: "files/<&>", Linkname: long, Mode: 0o777}},
 		{header: tar.Header{Typeflag: tar.TypeLink, Name: "files/hard", Linkname: "files/one", Mode: 0o644}},
@@ -56,7 +59,7 @@ func parts() []part {
 		file("files/attr", []byte("attr")),
 	}
 	for i := range 300 {
-		ps = append(ps, file(fmt.Sprintf("files/small/%d", i), noise[i*100:i*150]))
+		ps = append(ps, file(fmt.Sprintf("files/small/%d", i), noise[i*100:i*100+i]))
 	}
 	attr := &ps[14].header
 	attr.PAXRecords = map[string]string{xattrRecord + "user.b": "\xff\x00", xattrRecord + "user.a": "2"}
@@ -79,7 +82,7 @@ func writeParts(t testing.TB, w memberWriter, ps []part) {
 			t.Fatal(err)
 		}
 		// In pieces that are no divisor of anything.
-		for piece := range slices.Chunk(p.content, 123457) {
+		for piece := range slices.Chunk(p.content, 12345) {
 			if n, err := w.Write(piece); err != nil || n != len(piece) {
 				t.Fatalf("%s: %d, %v", p.header.Name, n, err)
 			}
@@ -91,7 +94,7 @@ func writeParts(t testing.TB, w memberWriter, ps []part) {
 func pack(t testing.TB, ps []part) ([]byte, Summary) {
 	t.Helper()
 	var b bytes.Buffer
-	w, err := NewWriter(&b, zstd.SpeedDefault)
+	w, err := newWriter(&b, zstd.SpeedDefault, 3, testChunk)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +185,7 @@ func TestSameBytes(t *testing.T) {
 		var first []byte
 		for _, workers := range []int{1, 2, 7, 7} {
 			var b bytes.Buffer
-			w, err := newWriter(&b, level, workers)
+			w, err := newWriter(&b, level, workers, testChunk)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -384,7 +387,7 @@ func TestDiskFull(t *testing.T) {
 	_, s := pack(t, ps)
 	for _, room := range []int64{0, 1, s.Size / 2, s.Size - s.TOCSize - 80, s.Size - 1} {
 		d := fullDisk(room)
-		w, err := NewWriter(&d, zstd.SpeedDefault)
+		w, err := newWriter(&d, zstd.SpeedDefault, 2, testChunk)
 		if err != nil {
 			t.Fatal(err)
 		}
