@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// failCall makes the thread at the entry of a call make none, and gives it the
-// result.
+// failCall makes the thread, which is about to make a system call, make none,
+// and gives it an error for result: see seccomp(2), SECCOMP_RET_TRACE.
 func failCall(pid int, errno syscall.Errno) error {
 	var regs unix.PtraceRegs
 	if err := unix.PtraceGetRegs(pid, &regs); err != nil {

@@ -17,8 +17,10 @@ import (
 var (
 	long = flag.Bool("long", false, "try every error at every point, not one in turn")
 
-	binary string // the command under test
-	disk   string // a tmpfs: a kill loses nothing of the page cache
+	berth    string // the command under test
+	filtered string // executes it under the filter stops
+	stops    string
+	disk     string // a tmpfs: a kill loses nothing of the page cache
 
 	killed, failed, violations atomic.Int64
 )
@@ -42,13 +44,13 @@ func testMain(m *testing.M) int {
 		return fail(err)
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "berth")
-	build := exec.Command("go", "build", "-o", binary, "berth/cmd/berth")
+	build := exec.Command("go", "build", "-o", dir, "berth/cmd/berth", "berth/test/crash/filtered")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		return fail(fmt.Errorf("cannot build the command: %w", err))
 	}
+	berth, filtered, stops = filepath.Join(dir, "berth"), filepath.Join(dir, "filtered"), filter()
 	disk = filepath.Join(dir, "disk")
 	if err := os.Mkdir(disk, 0o755); err != nil {
 		return fail(err)

@@ -2,9 +2,12 @@ package crash
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -31,24 +34,23 @@ type outcome struct {
 // with errno in place of being made. A point of 0 is none.
 //
 // strace's own counting is by thread, and a Go program is many.
-//
-// A filter (seccomp(2)) stops the threads at the calls that may be meant, and
-// lets all others run at full speed.
 func trace(cmd *exec.Cmd, point int, errno syscall.Errno) (*outcome, error) {
 	// A tracer is a thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	cmd.Args = append([]string{"filtered"}, cmd.Args...)
-	cmd.Path = "/proc/self/exe"
-	cmd.Env = append(cmd.Env, filterMark+"=1")
+	cmd.Args = append([]string{filtered, stops, cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = filtered
 	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	t := &tracer{pid: cmd.Process.Pid, point: point, errno: errno}
 	err := t.run()
+	if err != nil {
+		_ = unix.Kill(-t.pid, unix.SIGKILL)
+	}
 	// The output is read to its end; the process has been waited for.
 	_ = cmd.Wait()
 	t.out.stderr = stderr.String()
@@ -56,68 +58,73 @@ func trace(cmd *exec.Cmd, point int, errno syscall.Errno) (*outcome, error) {
 }
 
 type tracer struct {
-	pid   int
-	point int
-	errno syscall.Errno
-	out   outcome
+	pid       int
+	point     int
+	errno     syscall.Errno
+	out       outcome
+	attached  bool
+	commanded bool // the filter is in place, and the command runs
 }
 
 func (t *tracer) run() error {
 	t.out.status = -1
-	started := false
 	for {
 		var ws unix.WaitStatus
 		pid, err := unix.Wait4(-t.pid, &ws, unix.WALL, nil)
 		switch {
 		case err == unix.EINTR:
 			continue
-		case err == unix.ECHILD:
-			return nil
 		case err != nil:
-			return err
-		}
-		if ws.Exited() || ws.Signaled() {
-			if pid == t.pid && ws.Exited() {
-				t.out.status = ws.ExitStatus()
-			}
-			if pid == t.pid {
-				// The last thread has gone, and nobody is left to wait for.
-				return nil
-			}
+			return fmt.Errorf("wait: %w", err)
+		case pid == t.pid && ws.Exited():
+			// The last thread has gone, and nobody is left to wait for.
+			t.out.status = ws.ExitStatus()
+			return nil
+		case pid == t.pid && ws.Signaled():
+			return nil
+		case !ws.Stopped():
 			continue
 		}
-		signal := 0
-		switch {
-		case !started && pid == t.pid:
-			started = true
-			const options = unix.PTRACE_O_TRACESECCOMP | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_EXITKILL
-			if err := unix.PtraceSetOptions(pid, options); err != nil {
-				return fmt.Errorf("set the options of ptrace: %w", err)
-			}
-		case ws.TrapCause() == unix.PTRACE_EVENT_SECCOMP:
-			if err := t.stopped(pid); err != nil && err != unix.ESRCH {
-				return err
-			}
-		case ws.StopSignal() == unix.SIGTRAP && ws.TrapCause() > 0, ws.StopSignal() == unix.SIGSTOP:
-			// A new thread, or another program.
-		default:
-			signal = int(ws.StopSignal())
+		signal, err := t.stopped(pid, ws)
+		if err == nil {
+			err = unix.PtraceCont(pid, signal)
 		}
-		if err := unix.PtraceCont(pid, signal); err != nil && err != unix.ESRCH {
-			return fmt.Errorf("go on: %w", err)
+		// A thread that is being killed is not there to be traced.
+		if err != nil && err != unix.ESRCH {
+			return fmt.Errorf("trace: %w", err)
 		}
 	}
 }
 
-// stopped looks at a thread at the entry of a system call.
-func (t *tracer) stopped(pid int) error {
+// stopped returns the signal that the thread is to go on with.
+func (t *tracer) stopped(pid int, ws unix.WaitStatus) (int, error) {
+	switch {
+	case !t.attached:
+		t.attached = true
+		return 0, unix.PtraceSetOptions(pid, unix.PTRACE_O_TRACESECCOMP|unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_TRACEEXEC|unix.PTRACE_O_EXITKILL)
+	case ws.StopSignal() == unix.SIGSTOP: // a new thread
+		return 0, nil
+	case ws.StopSignal() != unix.SIGTRAP:
+		return int(ws.StopSignal()), nil
+	}
+	switch ws.TrapCause() {
+	case unix.PTRACE_EVENT_EXEC:
+		t.commanded = true
+	case unix.PTRACE_EVENT_SECCOMP:
+		return 0, t.entered(pid)
+	}
+	return 0, nil
+}
+
+// entered looks at a thread that is about to make a system call.
+func (t *tracer) entered(pid int) error {
 	info, err := syscallInfo(pid)
-	if err != nil {
+	if err != nil || !t.commanded {
 		return err
 	}
 	c := call{info.nr, info.args}
-	if !c.changes() {
-		return nil
+	if changes, err := c.changes(pid); !changes || err != nil {
+		return err
 	}
 	if t.out.calls++; t.out.calls != t.point {
 		return nil
@@ -129,9 +136,25 @@ func (t *tracer) stopped(pid int) error {
 	return failCall(pid, t.errno)
 }
 
+// changes tells whether the call is a point to stop at. What is written to
+// people, or from one thread of the runtime to another, is none.
+func (c call) changes(pid int) (bool, error) {
+	switch c.nr {
+	case unix.SYS_WRITE, unix.SYS_WRITEV:
+		to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, int32(c.args[0])))
+		return c.args[0] > 2 && strings.HasPrefix(to, "/"), err
+	case unix.SYS_OPENAT2:
+		var how unix.OpenHow
+		raw := make([]byte, unsafe.Sizeof(how.Flags))
+		_, err := unix.PtracePeekData(pid, uintptr(c.args[2]), raw)
+		return binary.NativeEndian.Uint64(raw)&makes != 0, err
+	}
+	return true, nil
+}
+
 const ptraceGetSyscallInfo = 0x420e
 
-// info is struct ptrace_syscall_info of ptrace(2), as at the stop of a filter.
+// info is struct ptrace_syscall_info of ptrace(2), at a stop by a filter.
 type info struct {
 	op   uint8
 	_    [3]uint8
@@ -140,14 +163,17 @@ type info struct {
 	sp   uint64
 	nr   uint64
 	args [6]uint64
-	_    uint64
 }
 
 func syscallInfo(pid int) (*info, error) {
+	const bySeccomp = 3
 	in := new(info)
 	_, _, errno := unix.Syscall6(unix.SYS_PTRACE, ptraceGetSyscallInfo, uintptr(pid), unsafe.Sizeof(*in), uintptr(unsafe.Pointer(in)), 0, 0)
-	if errno != 0 {
+	switch {
+	case errno != 0:
 		return nil, errno
+	case in.op != bySeccomp:
+		return nil, fmt.Errorf("stopped in a state %d", in.op)
 	}
 	return in, nil
 }

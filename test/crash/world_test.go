@@ -3,11 +3,14 @@ package crash
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -22,8 +25,8 @@ grace = "0s"
 source = "%s"
 `
 
-// A world is a directory with a store, archives and a configuration in it. It
-// can be copied.
+// A world is a directory with a store in it, and a file that is none of the
+// store's business. It can be copied.
 type world struct {
 	t   *testing.T
 	dir string
@@ -35,7 +38,10 @@ func (w *world) path(parts ...string) string {
 
 func (w *world) store() string { return w.path("store") }
 
-func (w *world) files(version string) string { return w.path("store/runtimes/demo", version, "files") }
+func (w *world) version(version string) string { return w.path("store/runtimes/demo", version) }
+
+// archive is in the channel, which all worlds share.
+func archive(version string) string { return filepath.Join(disk, "channel/demo-"+version+".tar") }
 
 func (w *world) shell(script string) {
 	w.t.Helper()
@@ -47,55 +53,47 @@ func (w *world) shell(script string) {
 }
 
 // newWorld packs archives of about 30 members, three versions that share half
-// of their files, into a channel, and installs the first two.
-func newWorld(t *testing.T, dir string) *world {
+// of their files, into the channel, and installs the first two.
+func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t, dir}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	w := &world{t, filepath.Join(disk, "template")}
+	if err := os.Mkdir(w.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	w.shell(`mkdir -p channel tree/files/bin tree/files/lib/deep tree/files/app
+	w.shell(`mkdir -p ../channel tree/files/bin tree/files/lib/deep tree/files/app
 printf '[Runtime]\nname=demo\n' >tree/metadata
-for i in 1 2 3 4 5 6 7 8 9; do head -c $((i * 3000)) /dev/urandom >tree/files/lib/same$i; done
-head -c 400000 /dev/urandom >tree/files/lib/large
+for i in 1 2 3 4 5 6 7 8; do head -c $((i * 300)) /dev/urandom >tree/files/lib/same$i; done
+head -c 40000 /dev/urandom >tree/files/lib/large
 ln tree/files/lib/same1 tree/files/lib/deep/hard
 ln -s ../lib/same2 tree/files/bin/link
 : >tree/files/lib/empty; : >tree/files/app/.ref
-touch outside
+echo precious >outside
 for v in 1 2 3; do
 	for i in 1 2 3 4 5 6 7; do echo "$v $i" >tree/files/bin/tool$i; done
 	chmod 755 tree/files/bin/tool*
-	tar -C tree -cf channel/demo-$v.tar files metadata
+	tar -C tree -cf ../channel/demo-$v.tar files metadata
 done
 rm -r tree
-cd channel; sha256sum *.tar >SHA256SUMS`)
-	if err := os.WriteFile(w.path("config.toml"), fmt.Appendf(nil, config, w.path("channel")), 0o644); err != nil {
+cd ../channel; sha256sum *.tar >SHA256SUMS`)
+	if err := os.WriteFile(w.path("config.toml"), fmt.Appendf(nil, config, filepath.Join(disk, "channel")), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, version := range []string{"1", "2"} {
-		if status, said := w.run("install", w.path("channel/demo-"+version+".tar"), "--switch", "--no-sync"); status != 0 {
-			t.Fatal(said)
-		}
+		w.must("install", archive(version), "--switch")
 	}
 	return w
 }
 
-// copyTo copies the world, by the same path seen from inside: paths in it are
-// those of the copy.
 func (w *world) copyTo(t *testing.T, dir string) *world {
 	t.Helper()
 	if out, err := exec.Command("cp", "-a", w.dir, dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	c := &world{t, dir}
-	if err := os.WriteFile(c.path("config.toml"), fmt.Appendf(nil, config, c.path("channel")), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return &world{t, dir}
 }
 
 func (w *world) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(binary, slices.Concat([]string{"--config", w.path("config.toml"), "--store", w.store()}, args)...)
+	cmd := exec.Command(berth, slices.Concat([]string{"--config", w.path("config.toml"), "--store", w.store()}, args)...)
 	cmd.Dir = w.dir
 	cmd.Env = append(os.Environ(), "HOME="+w.dir, "XDG_CONFIG_HOME="+w.dir)
 	return cmd
@@ -114,52 +112,125 @@ func (w *world) run(args ...string) (status int, said string) {
 	return status, string(out)
 }
 
-// hold takes a read lock on a version, as a program does that runs on it.
-func (w *world) hold(version string) *os.File {
+func (w *world) must(args ...string) {
 	w.t.Helper()
-	f, err := os.Open(filepath.Join(w.files(version), ".ref"))
+	if status, said := w.run(args...); status != 0 {
+		w.t.Fatalf("%q: exit status %d\n%s", args, status, said)
+	}
+}
+
+// A holder is a program that runs on a version.
+type holder struct{ dir, ref *os.File }
+
+// hold takes a read lock on a version.
+func (w *world) hold(version string) *holder {
+	w.t.Helper()
+	dir, err := os.Open(w.version(version))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ref, err := os.Open(filepath.Join(w.version(version), "files/.ref"))
 	if err == nil {
-		err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK})
+		err = unix.FcntlFlock(ref.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK})
 	}
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return f
+	return &holder{dir, ref}
 }
 
-// outside describes everything but the store.
+// loses tells what the version has lost, wherever it has been renamed to.
+func (h *holder) loses() []string {
+	return check.Deployment(fmt.Sprintf("/proc/self/fd/%d", h.dir.Fd()))
+}
+
+func (h *holder) release() {
+	h.ref.Close()
+	h.dir.Close()
+}
+
+// outside describes everything but the store: the rest of the world, and the
+// channel.
 func (w *world) outside() string {
 	w.t.Helper()
-	out, err := exec.Command("sh", "-c", `cd "$0" && find . -path ./store -prune -o -type f -print0 | sort -z | xargs -0 sha256sum; find . -path ./store -prune -o -printf '%p %y %m\n' | sort`, w.dir).Output()
-	if err != nil {
-		w.t.Fatal(err)
+	var b strings.Builder
+	for _, root := range []string{w.dir, filepath.Join(disk, "channel")} {
+		err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if path == w.store() {
+				return fs.SkipDir
+			}
+			st, err := os.Lstat(path)
+			if err != nil {
+				return err
+			}
+			raw := st.Sys().(*syscall.Stat_t)
+			if path == w.dir {
+				// The store may be made in it.
+				raw.Mtim, raw.Ctim, raw.Nlink, raw.Size = syscall.Timespec{}, syscall.Timespec{}, 0, 0
+			}
+			fmt.Fprintln(&b, path, raw.Mode, raw.Uid, raw.Ino, raw.Nlink, raw.Size, raw.Mtim, raw.Ctim)
+			return nil
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
 	}
-	return string(out)
+	return b.String()
 }
 
-// look asks the checker, and gives the store's state in a line.
-func (w *world) look() (state string, problems, left []string) {
+// A state is what a store promises.
+type state struct {
+	versions map[string]string // by version: its marks
+	current  string
+	trees    map[string]uint64 // by version: what tells its tree from another of the same version
+	problems []string
+	left     []string
+}
+
+func (s *state) String() string {
+	var list []string
+	for _, v := range slices.Sorted(maps.Keys(s.versions)) {
+		list = append(list, v+s.versions[v])
+	}
+	return fmt.Sprintf("%s, current %q", list, s.current)
+}
+
+func (s *state) equal(o *state) bool { return s.String() == o.String() }
+
+// look asks the checker.
+func (w *world) look() *state {
 	w.t.Helper()
+	s := &state{versions: make(map[string]string), trees: make(map[string]uint64)}
 	// Without this file it is no store yet, and must not have anything.
 	if _, err := os.Lstat(w.path("store/store.toml")); errors.Is(err, os.ErrNotExist) {
 		if list, _ := os.ReadDir(w.path("store/runtimes")); len(list) > 0 {
-			problems = []string{"versions in what is no store"}
+			s.problems = []string{"versions in what is no store"}
 		}
-		return "no store", problems, nil
+		return s
 	}
 	r, err := check.Store(w.store())
 	if err != nil {
-		return "", []string{err.Error()}, nil
+		s.problems = []string{err.Error()}
+		return s
 	}
-	var marks []string
+	s.problems, s.left, s.current = r.Problems, r.Left, r.Current["demo"]
+	for i, p := range s.problems {
+		s.problems[i] = strings.ReplaceAll(p, w.dir+"/", "")
+	}
 	for _, ref := range r.Listed {
-		dir := filepath.Join(w.store(), "runtimes", strings.Replace(ref, "@", "/", 1))
+		v := strings.TrimPrefix(ref, "demo@")
+		s.versions[v] = ""
 		for _, mark := range []string{"keep", "deferred"} {
-			if _, err := os.Lstat(filepath.Join(dir, mark)); err == nil {
-				ref += "+" + mark
+			if _, err := os.Lstat(filepath.Join(w.version(v), mark)); err == nil {
+				s.versions[v] += "+" + mark
 			}
 		}
-		marks = append(marks, ref)
+		if st, err := os.Lstat(w.version(v)); err == nil {
+			s.trees[v] = st.Sys().(*syscall.Stat_t).Ino
+		}
 	}
-	return fmt.Sprint(marks, " ", r.Current), r.Problems, r.Left
+	return s
 }
