@@ -51,7 +51,7 @@ type run struct {
 	scenario
 	template     *world
 	before, done *state
-	most         int // calls that a run made
+	most         int // calls that a whole run made
 }
 
 // reference runs the command undisturbed.
@@ -89,8 +89,8 @@ func (r *run) try(point int, errno syscall.Errno) bool {
 	if err != nil {
 		r.t.Fatalf("cannot trace: %v", err)
 	}
-	r.most = max(r.most, o.calls)
 	if !o.hit {
+		r.most = max(r.most, o.calls)
 		return false
 	}
 	how := "killed"

@@ -32,13 +32,14 @@ func newBuilder(limit int64) *builder {
 
 // add takes the next row.
 func (b *builder) add(r *row) error {
-	var err error
-	if r.Type == typeChunk {
-		err = b.chunk(r)
-	} else if err = b.closeFile(); err == nil {
-		err = b.member(r)
+	do := b.chunk
+	if r.Type != typeChunk {
+		if err := b.closeFile(); err != nil {
+			return err
+		}
+		do = b.member
 	}
-	if err != nil {
+	if err := do(r); err != nil {
 		return &MemberError{r.Name, err}
 	}
 	return nil
@@ -53,7 +54,7 @@ func (b *builder) member(r *row) error {
 	}
 	switch {
 	case !expressible(r.Name) || !expressible(r.Linkname):
-		return ErrName
+		return ErrInexpressible
 	case r.Name == "" || strings.IndexByte(r.Name, 0) >= 0:
 		return bad("that is no name")
 	case strings.IndexByte(r.Linkname, 0) >= 0:
@@ -116,7 +117,7 @@ func parseXattrs(encoded map[string]string) (map[string]string, error) {
 	attrs := make(map[string]string, len(encoded))
 	for name, value := range encoded {
 		if !expressible(name) {
-			return nil, ErrName
+			return nil, ErrInexpressible
 		}
 		b, err := base64.StdEncoding.Strict().DecodeString(value)
 		if err != nil || name == "" || strings.IndexByte(name, 0) >= 0 {

@@ -63,10 +63,11 @@ var (
 	ErrDigest = errors.New("digest mismatch")
 	// ErrTooBig says that a limit of Options is exceeded.
 	ErrTooBig = errors.New("too big")
-	// ErrName says that a name, link target or attribute is not UTF-8, which is
-	// all that JSON can express: containers/storage replaces the bytes in the
-	// table, and they are lost. The tar stream still has them.
-	ErrName = errors.New("not expressible in a table of contents")
+	// ErrInexpressible says that a name, link target or attribute is not UTF-8,
+	// which is all that JSON can express, or that a time has no four digits for
+	// the year. containers/storage replaces such bytes in the table, and they
+	// are lost. The tar stream still has them.
+	ErrInexpressible = errors.New("not expressible in a table of contents")
 )
 
 // MemberError says which member is refused.

@@ -48,7 +48,7 @@ type Index struct {
 // Open reads the footer and the table of an archive of so many bytes: two
 // ranges at its end. It returns an error that is ErrNotChunked if there is no
 // footer, ErrDigest if the table is not the one that is wanted, in which case
-// nothing of it was decompressed, ErrTooBig, ErrName, or ErrFormat. The reader
+// nothing of it was decompressed, ErrTooBig, ErrInexpressible, or ErrFormat. The reader
 // stays the caller's and has to live as long as the Index is used. If the
 // Index is used concurrently, then so is r.
 func Open(r io.ReaderAt, size int64, opt Options) (*Index, error) {

@@ -40,7 +40,7 @@ func parse(r io.Reader, maxRows int, add func(*row) error) error {
 	p := parser{json: json.NewDecoder(b), budget: b}
 	err := p.table(maxRows, add)
 	switch {
-	case err == nil || errors.Is(err, ErrFormat) || errors.Is(err, ErrTooBig) || errors.Is(err, ErrName):
+	case err == nil || errors.Is(err, ErrFormat) || errors.Is(err, ErrTooBig) || errors.Is(err, ErrInexpressible):
 		return err
 	case err == io.EOF:
 		err = io.ErrUnexpectedEOF

@@ -114,7 +114,7 @@ func (x *Index) Reader(entries []*Entry, opt ReadOptions) *Reader {
 	}
 }
 
-// Content reads one file. See Reader.Read.
+// Content reads one file; anything else has none. See Reader.Read.
 func (x *Index) Content(e *Entry) (io.Reader, error) {
 	r := x.Reader([]*Entry{e}, ReadOptions{Gap: -1})
 	_, err := r.Next()

@@ -11,6 +11,7 @@ import (
 	"path"
 	"runtime"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
@@ -101,9 +102,10 @@ func newWriter(out io.Writer, level zstd.EncoderLevel, workers, chunkSize int) (
 	return w, nil
 }
 
-// WriteHeader begins a member. It returns an error that is ErrName for one that
+// WriteHeader begins a member. It returns an error that is ErrInexpressible for one that
 // a table cannot express, and one that is ErrFormat for a type of member that
-// the format does not know and for a name that there was before.
+// the format does not know and for a name that there was before. After any
+// error the archive is of no use.
 func (w *Writer) WriteHeader(h *tar.Header) error {
 	if w.err == nil {
 		w.err = w.header(h)
@@ -153,11 +155,16 @@ func (w *Writer) member(h *tar.Header) (*member, error) {
 	w.names[key] = struct{}{}
 	attrs := xattrs(h)
 	if !expressible(h.Name) || !expressible(h.Linkname) {
-		return nil, ErrName
+		return nil, ErrInexpressible
 	}
 	for attr := range attrs {
 		if !expressible(attr) {
-			return nil, fmt.Errorf("extended attribute: %w", ErrName)
+			return nil, fmt.Errorf("extended attribute: %w", ErrInexpressible)
+		}
+	}
+	for _, t := range []time.Time{h.ModTime, h.AccessTime, h.ChangeTime} {
+		if y := t.UTC().Year(); y < 0 || y > 9999 {
+			return nil, fmt.Errorf("a time in the year %d: %w", y, ErrInexpressible)
 		}
 	}
 	r := row{
@@ -198,6 +205,9 @@ func (w *Writer) write(p []byte) (written int, err error) {
 		w.inside = true
 	}
 	for len(p) > 0 && w.left > 0 {
+		if w.frame == nil {
+			w.frame = make([]byte, 0, min(w.left, int64(w.chunkSize)))
+		}
 		piece := p[:min(int64(len(p)), w.left, int64(w.chunkSize-len(w.frame)))]
 		if _, err := w.tar.Write(piece); err != nil {
 			return written, err

@@ -309,10 +309,11 @@ func TestRefusedMembers(t *testing.T) {
 		want error
 		ps   []part
 	}{
-		"name":       {ErrName, []part{file("caf\xe9", nil)}},
-		"lost name":  {ErrName, []part{file("caf\ufffd", nil)}},
-		"target":     {ErrName, []part{{header: tar.Header{Typeflag: tar.TypeSymlink, Name: "a", Linkname: "\xff"}}}},
-		"attribute":  {ErrName, []part{{header: tar.Header{Typeflag: tar.TypeReg, Name: "a", PAXRecords: map[string]string{xattrRecord + "user.\ufffd": "1"}}}}},
+		"name":       {ErrInexpressible, []part{file("caf\xe9", nil)}},
+		"lost name":  {ErrInexpressible, []part{file("caf\ufffd", nil)}},
+		"target":     {ErrInexpressible, []part{{header: tar.Header{Typeflag: tar.TypeSymlink, Name: "a", Linkname: "\xff"}}}},
+		"attribute":  {ErrInexpressible, []part{{header: tar.Header{Typeflag: tar.TypeReg, Name: "a", PAXRecords: map[string]string{xattrRecord + "user.\ufffd": "1"}}}}},
+		"time":       {ErrInexpressible, []part{{header: tar.Header{Typeflag: tar.TypeDir, Name: "a", ModTime: time.Unix(1<<40, 0), Format: tar.FormatPAX}}}},
 		"type":       {ErrFormat, []part{{header: tar.Header{Typeflag: tar.TypeCont, Name: "a"}}}},
 		"twice":      {ErrFormat, []part{file("a", nil), file("./a", nil)}},
 		"nul":        {nil, []part{file("a\x00b", nil)}},
