@@ -1,6 +1,9 @@
 # make            builds ./berth
 # make demo       plays the whole story on a real runtime
 # make test       installs what is missing, builds, runs all tests
+# make crash powercut race model fuzz
+#                 the long forms of the hard tests (docs/testing.md)
+# make bench      measures against other programs (docs/benchmarks.md)
 # make lint       gofmt, go vet, staticcheck
 # make install    to $(DESTDIR)$(PREFIX)/bin
 
@@ -9,7 +12,11 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 RUNTIMES := build/runtimes
 LEAST    := 75
 
-.PHONY: build deps runtimes demo test lint install clean
+FUZZTIME := 5m
+FUZZ     := store:FuzzRef store:FuzzVersion config:FuzzConfig store/manifest:FuzzReader \
+	store/archive:FuzzUnpack store/archive:FuzzTar store/archive/chunked:FuzzTable
+
+.PHONY: build deps runtimes demo test crash powercut race model fuzz bench lint install clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -tags urfave_cli_no_docs -ldflags '-s -w -X main.version=$(VERSION)' -o berth ./cmd/berth
@@ -31,6 +38,24 @@ test: runtimes build
 	go tool covdata textfmt -i="$$dir" -o=build/coverage.out
 	@go tool cover -func=build/coverage.out | awk '/^total:/ { sub("%", "", $$3); print "coverage of all packages: " $$3 " %"; \
 		if ($$3 + 0 < $(LEAST)) { print "that is less than $(LEAST) %"; exit 1 } }'
+
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=30s
+
+# From its own directory, so that go test shows the figures of a test that passes.
+crash powercut race model: deps
+	cd test/$@ && go test -count=1 -timeout 6h -args -long
+
+# Minimising pays only where one input always takes the same way.
+fuzz: deps
+	@for target in $(FUZZ); do \
+		go test ./$${target%:*} -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x >build/fuzz.log 2>&1 || \
+			{ cat build/fuzz.log; exit 1; }; \
+		echo "fuzz: $$target, $$(sed -n 's/.*execs: \([0-9]*\).*/\1/p' build/fuzz.log | tail -n 1) inputs, 0 violations"; \
+	done
+
+bench: build deps
+	@test/runtime/build.sh --full build/full
+	go run ./test/bench -runtimes build/full -work build/bench
 
 lint:
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt wants: $$files"; exit 1; }

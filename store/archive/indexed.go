@@ -49,7 +49,7 @@ func blameTable(err error) error {
 	if errors.As(err, &member) {
 		return &MemberError{member.Member, blameTable(member.Err)}
 	}
-	for _, kind := range []error{chunked.ErrFormat, chunked.ErrDigest, chunked.ErrName, chunked.ErrNotChunked} {
+	for _, kind := range []error{chunked.ErrFormat, chunked.ErrDigest, chunked.ErrInexpressible, chunked.ErrNotChunked} {
 		if errors.Is(err, kind) {
 			return fmt.Errorf("%w (%w)", ErrFormat, err)
 		}

@@ -26,8 +26,12 @@ func TestBreakages(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	run(`mkdir -p tree/d; echo a >tree/a; ln tree/a tree/d/b; echo c >'tree/d/c d'; ln -s a tree/l
+: >tree/e; mkdir tree/app; : >tree/app/.ref
 ./berth --store sound install ./tree --as demo@1 --no-sync
 ./berth --store sound install ./tree --as demo@2 --no-sync`)
+	edit := func(sed string) string {
+		return "zcat 1/manifest.mtree.gz | sed '" + sed + "' | gzip >x; mv x 1/manifest.mtree.gz"
+	}
 	for want, script := range map[string]string{
 		"":                             "true",
 		"missing \"a\"":                "rm 1/files/a",
@@ -41,6 +45,15 @@ func TestBreakages(t *testing.T) {
 		"files/.ref: -rw-r--r--, 0 b":  "ln 1/files/.ref ../../../x",
 		"no such file or directory":    "rm 1/files/.ref",
 		"manifest: ":                   "truncate -s 10 1/manifest.mtree.gz",
+		"\"a\" twice":                  edit("/^.\\/a /p"),
+		"\"a\": has no sha256digest":   edit("/^.\\/a /s/ sha256digest=.*//"),
+		"begins with":                  edit("1d"),
+		"no root":                      edit("/^. /d"),
+		"\"e\" has 2 links, not 1":     "ln -f 1/files/e 2/files/e",
+		"\"app/.ref\" has 2 links":     "ln -f 1/files/app/.ref 2/files/app/.ref",
+		"activated is no regular file": "rm 1/activated; mkdir 1/activated",
+		"-> \"..\", which is not":      "ln -sfn .. current",
+		"a cut escape":                 edit("s/^.\\/a /.\\/a\\\\04 /"),
 		"of something else":            "cp 2/deployment.toml 1/",
 		"which is not listed":          "ln -sfn 3 current",
 		"runtimes/demo/y in a runtime": "touch y",

@@ -82,7 +82,7 @@ func (r *Report) runtime(dir, name string) error {
 				continue
 			}
 			r.Current[name] = to
-			if st, err := os.Lstat(filepath.Join(dir, to)); err != nil || !st.IsDir() || strings.Contains(to, "/") {
+			if !slices.ContainsFunc(list, func(e os.DirEntry) bool { return e.IsDir() && e.Name() == to }) {
 				r.problem("%s -> %q, which is not listed", path, to)
 			}
 		case e.IsDir():
@@ -113,7 +113,11 @@ func Deployment(dir string) (problems []string) {
 	}
 	for _, e := range list {
 		switch e.Name() {
-		case "files", "metadata", "manifest.mtree.gz", "deployment.toml", "activated", "keep", "deferred":
+		case "files":
+		case "metadata", "manifest.mtree.gz", "deployment.toml", "activated", "keep", "deferred":
+			if !e.Type().IsRegular() {
+				wrong("%s is no regular file", e.Name())
+			}
 		default:
 			wrong("%q beside files", e.Name())
 		}

@@ -56,7 +56,14 @@ func readManifest(path string) (map[string]member, error) {
 				return nil, err
 			}
 		}
-		members[filepath.Clean(name)] = m
+		name = filepath.Clean(name)
+		if members[name] != nil {
+			return nil, fmt.Errorf("%q twice", name)
+		}
+		if err := m.check(); err != nil {
+			return nil, fmt.Errorf("%q: %w", name, err)
+		}
+		members[name] = m
 	}
 	if err := lines.Err(); err != nil {
 		return nil, err
@@ -65,6 +72,22 @@ func readManifest(path string) (map[string]member, error) {
 		return nil, errors.New("no root")
 	}
 	return members, nil
+}
+
+// check looks that the line says everything that its type has: what it leaves
+// out is not compared.
+func (m member) check() error {
+	for _, key := range map[string][]string{
+		"dir":  {"mode", "time"},
+		"link": {"link"},
+		"file": {"mode", "size", "time", "sha256digest"},
+		"":     {"type"},
+	}[m["type"]] {
+		if m[key] == "" {
+			return fmt.Errorf("has no %s", key)
+		}
+	}
+	return nil
 }
 
 // unescape resolves the octal escapes of vis(3).
@@ -99,12 +122,13 @@ type tree struct {
 	root     string
 	expected map[string]member
 	inodes   map[string]uint64 // of regular files
+	lone     map[string]uint64 // of those that no other version may share: the links they have
 }
 
 func links(st fs.FileInfo) uint64 { return uint64(st.Sys().(*syscall.Stat_t).Nlink) }
 
 func (t *tree) compare() (problems []string) {
-	t.inodes = make(map[string]uint64)
+	t.inodes, t.lone = make(map[string]uint64), make(map[string]uint64)
 	missing := maps.Clone(t.expected)
 	err := filepath.WalkDir(t.root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -158,6 +182,9 @@ func (t *tree) look(path, rel string) (member, error) {
 		m["type"], m["size"] = "file", strconv.FormatInt(st.Size(), 10)
 		m["sha256digest"], err = digest(path)
 		t.inodes[rel] = raw.Ino
+		if st.Name() == ".ref" || st.Size() == 0 {
+			t.lone[rel] = links(st)
+		}
 	default:
 		m["type"] = st.Mode().Type().String()
 	}
@@ -195,8 +222,17 @@ func (t *tree) links(groups [][]string) (problems []string) {
 			problems = append(problems, fmt.Sprintf("%q and %q are one file", one, path))
 		}
 	}
+	for _, path := range slices.Sorted(maps.Keys(t.lone)) {
+		names := 1
+		if g := group[path]; g > 0 {
+			names = len(groups[g-1])
+		}
+		if t.lone[path] != uint64(names) {
+			problems = append(problems, fmt.Sprintf("%q has %d links, not %d", path, t.lone[path], names))
+		}
+	}
 	for _, paths := range groups {
-		for _, path := range paths[1:] {
+		for _, path := range paths[min(1, len(paths)):] {
 			if t.inodes[path] != t.inodes[paths[0]] {
 				problems = append(problems, fmt.Sprintf("%q and %q are not one file", paths[0], path))
 			}

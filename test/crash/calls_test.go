@@ -36,6 +36,15 @@ func (c call) String() string {
 	return fmt.Sprint("system call ", c.nr)
 }
 
+// syncs tells whether the call makes durable what others have changed.
+func (c call) syncs() bool {
+	switch c.nr {
+	case unix.SYS_SYNC, unix.SYS_SYNCFS, unix.SYS_FSYNC, unix.SYS_FDATASYNC, unix.SYS_SYNC_FILE_RANGE:
+		return true
+	}
+	return false
+}
+
 // filter is the program for seccomp(2), in hexadecimal digits, that makes the
 // calls of names stop, but for the most frequent of the harmless ones.
 func filter() string {

@@ -79,7 +79,7 @@ func (r *run) reference() {
 func (r *run) try(point int, errno syscall.Errno) bool {
 	w := r.template.copyTo(r.t, fmt.Sprintf("%s-%d-%d", r.template.dir, point, errno))
 	defer os.RemoveAll(w.dir)
-	before, outside := w.look(), w.outside()
+	tree, outside := w.tree(r.rebuilt), w.outside()
 	var h *holder
 	if r.held != "" {
 		h = w.hold(r.held)
@@ -116,7 +116,19 @@ func (r *run) try(point int, errno syscall.Errno) bool {
 	}
 	now := promises()
 	if errno != 0 {
-		r.judge(o, errno, before, now, wrong)
+		r.judge(o, errno, now, wrong)
+		if o.status == 0 && r.rebuilt != "" && w.tree(r.rebuilt) == tree {
+			wrong("it is the same tree still")
+		}
+	} else if *long {
+		// The first to find it is killed too, and somewhere else every time.
+		if o, err = trace(w.command(r.args...), 1+point*7%r.most, 0); err != nil {
+			r.t.Fatalf("cannot trace: %v", err)
+		}
+		if o.hit {
+			killed.Add(1)
+			now = promises()
+		}
 	}
 	want := r.done
 	if r.toggles && now.equal(r.done) {
@@ -135,7 +147,7 @@ func (r *run) try(point int, errno syscall.Errno) bool {
 
 // between looks that a state is one on the way from the first to the last.
 func (r *run) between(now *state, wrong func(string, ...any)) {
-	for _, p := range now.problems {
+	for _, p := range slices.Concat(now.problems, now.trash) {
 		if !slices.ContainsFunc(r.broken, func(known string) bool { return strings.HasPrefix(p, known) }) {
 			wrong("%s", p)
 		}
@@ -161,29 +173,36 @@ func (r *run) between(now *state, wrong func(string, ...any)) {
 }
 
 // judge looks at what the command said of a call that failed.
-func (r *run) judge(o *outcome, errno syscall.Errno, before, now *state, wrong func(string, ...any)) {
+func (r *run) judge(o *outcome, errno syscall.Errno, now *state, wrong func(string, ...any)) {
+	said := r.says(o.stderr, errno)
 	switch {
 	case o.status == 0:
 		if !now.equal(r.done) || len(now.problems) > 0 {
 			wrong("it is %s, not %s, %q", now, r.done, now.problems)
 		}
-		if r.rebuilt != "" && now.trees[r.rebuilt] == before.trees[r.rebuilt] {
-			wrong("it is the same tree still")
-		}
-		if len(now.left) > 0 && !r.named(o.stderr) {
+		if len(now.left) > 0 && !said {
 			wrong("left %q, and nothing is said of it", now.left)
+		}
+		if o.at.syncs() && !said {
+			wrong("what it has done may be undone by a power cut, and nothing is said of it")
 		}
 		return
 	case o.status == 74, o.status == 73 && errno == syscall.EROFS:
 	default:
 		wrong("another exit status")
 	}
-	if !r.named(o.stderr) {
+	if !said {
 		wrong("it does not say what failed")
 	}
 }
 
-// named tells whether a message has a ref or a file in it.
-func (r *run) named(said string) bool {
-	return strings.Contains(said, "demo") || strings.Contains(said, "/store/")
+// says tells whether a line of a message has the error in it, and a ref or a
+// file.
+func (r *run) says(said string, errno syscall.Errno) bool {
+	for line := range strings.Lines(said) {
+		if strings.Contains(line, errno.Error()) && (strings.Contains(line, "demo") || strings.Contains(line, r.template.dir)) {
+			return true
+		}
+	}
+	return false
 }

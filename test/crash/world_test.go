@@ -181,12 +181,45 @@ func (w *world) outside() string {
 	return b.String()
 }
 
+// tree tells the tree of a version from another one in the same place: 0 if
+// there is none.
+func (w *world) tree(version string) uint64 {
+	st, err := os.Lstat(w.version(version))
+	if err != nil {
+		return 0
+	}
+	return st.Sys().(*syscall.Stat_t).Ino
+}
+
+// trash finds trees that somebody could still lock though they are not whole:
+// their lock files have to be the first to go, and the main one before others.
+func (w *world) trash() (problems []string) {
+	trees, err := filepath.Glob(w.path("store/trash/*"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, tree := range trees {
+		_, lockable := os.Lstat(filepath.Join(tree, "files/.ref"))
+		_, nested := os.Lstat(filepath.Join(tree, "files/app/.ref"))
+		if lockable != nil && nested != nil {
+			continue
+		}
+		ref := strings.TrimSuffix(filepath.Base(tree), filepath.Ext(tree))
+		for _, p := range check.Deployment(tree) {
+			if lockable == nil || !strings.Contains(p, `.ref`) && !strings.HasPrefix(p, `changed ".": time`) {
+				problems = append(problems, fmt.Sprintf("%s: %s, in the trash with a lock file", ref, p))
+			}
+		}
+	}
+	return problems
+}
+
 // A state is what a store promises.
 type state struct {
 	versions map[string]string // by version: its marks
 	current  string
-	trees    map[string]uint64 // by version: what tells its tree from another of the same version
-	problems []string
+	problems []string // of what is listed
+	trash    []string // of what is not
 	left     []string
 }
 
@@ -203,7 +236,7 @@ func (s *state) equal(o *state) bool { return s.String() == o.String() }
 // look asks the checker.
 func (w *world) look() *state {
 	w.t.Helper()
-	s := &state{versions: make(map[string]string), trees: make(map[string]uint64)}
+	s := &state{versions: make(map[string]string)}
 	// Without this file it is no store yet, and must not have anything.
 	if _, err := os.Lstat(w.path("store/store.toml")); errors.Is(err, os.ErrNotExist) {
 		if list, _ := os.ReadDir(w.path("store/runtimes")); len(list) > 0 {
@@ -217,8 +250,11 @@ func (w *world) look() *state {
 		return s
 	}
 	s.problems, s.left, s.current = r.Problems, r.Left, r.Current["demo"]
-	for i, p := range s.problems {
-		s.problems[i] = strings.ReplaceAll(p, w.dir+"/", "")
+	s.trash = w.trash()
+	for _, list := range [][]string{s.problems, s.trash} {
+		for i, p := range list {
+			list[i] = strings.ReplaceAll(p, w.dir+"/", "")
+		}
 	}
 	for _, ref := range r.Listed {
 		v := strings.TrimPrefix(ref, "demo@")
@@ -227,9 +263,6 @@ func (w *world) look() *state {
 			if _, err := os.Lstat(filepath.Join(w.version(v), mark)); err == nil {
 				s.versions[v] += "+" + mark
 			}
-		}
-		if st, err := os.Lstat(w.version(v)); err == nil {
-			s.trees[v] = st.Sys().(*syscall.Stat_t).Ino
 		}
 	}
 	return s

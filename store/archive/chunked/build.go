@@ -184,7 +184,7 @@ func (b *builder) chunk(r *row) error {
 	chunks := b.file.chunks
 	first, last := &chunks[0], &chunks[len(chunks)-1]
 	if b.next < 0 { // now we know that the first is not all
-		if first.size <= 0 || first.size >= b.file.Size {
+		if first.size <= 0 {
 			return bad("a chunk of %d bytes", first.size)
 		}
 		b.next = first.size

@@ -20,8 +20,9 @@
 // Before containers/storage 1.51 (2023) there were two others, which are read
 // but not written: of 40 bytes, and with a tar-split of 56, both with
 // "GnUlInUx" at 32. From a tar-split the bytes of the tar stream can be made
-// again without its contents. containers/storage does without where the table
-// names none, and it is neither read nor written here.
+// again without its contents. It is neither read nor written here: where the
+// table names none, containers/storage reads the archive too, but prefers to
+// fetch all of it.
 //
 // The digest of a table is the SHA-256 of what is stored, which
 // containers/storage writes down as the annotation

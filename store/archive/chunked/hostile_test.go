@@ -365,6 +365,7 @@ func TestHostileFooter(t *testing.T) {
 		"table of another type":      {put(24, 2), ErrNotChunked},
 		"table before the beginning": {put(0, 7), ErrFormat},
 		"table at a wrong place":     {put(0, 8), ErrFormat},
+		"table in the footer":        {put(0, uint64(data-frameHeaderSize+5)), ErrFormat},
 		"table behind the end":       {put(0, 1<<40), ErrFormat},
 		"offset negative":            {put(0, math.MaxUint64), ErrFormat},
 		"size negative":              {put(8, math.MaxUint64), ErrFormat},
@@ -414,116 +415,9 @@ func TestDigestFirst(t *testing.T) {
 	mustBe(t, err, ErrDigest)
 }
 
-// The table against a stream that says something else.
-func TestContradiction(t *testing.T) {
-	contents, rows := sample(t)
-	extra := map[string]any{"type": "dir", "name": "more"}
-	for name, c := range map[string]struct {
-		change func(rows []map[string]any) []map[string]any
-		member string
-	}{
-		"type":   {func(r []map[string]any) []map[string]any { r[linkRow]["type"] = "hardlink"; return r }, "d/link"},
-		"target": {func(r []map[string]any) []map[string]any { r[linkRow]["linkName"] = "/etc/passwd"; return r }, "d/link"},
-		"mode":   {func(r []map[string]any) []map[string]any { r[smallRow]["mode"] = 0o755; return r }, "d/small"},
-		"owner":  {func(r []map[string]any) []map[string]any { r[smallRow]["uid"] = 1; return r }, "d/small"},
-		"time":   {func(r []map[string]any) []map[string]any { delete(r[smallRow], "modtime"); return r }, "d/small"},
-		"attributes": {func(r []map[string]any) []map[string]any {
-			r[smallRow]["xattrs"] = map[string]any{"user.a": ""}
-			return r
-		}, "d/small"},
-		"size":   {func(r []map[string]any) []map[string]any { r[smallRow]["size"] = 6; return r }, "d/small"},
-		"digest": {func(r []map[string]any) []map[string]any { r[smallRow]["digest"] = r[bigRow]["digest"]; return r }, "d/small"},
-		"name":   {func(r []map[string]any) []map[string]any { r[smallRow]["name"] = "d/Small"; return r }, "d/small"},
-		"fewer":  {func(r []map[string]any) []map[string]any { return r[:linkRow] }, "d/link"},
-		"more":   {func(r []map[string]any) []map[string]any { return append(r, extra) }, "more"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			rows := c.change(clone(rows))
-			x, err := openBytes(seal(t, contents, tableOf(t, rows)), Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			err = x.Compare(untar(t, contents))
-			var member *MemberError
-			if !errors.As(err, &member) || member.Member != c.member {
-				t.Fatalf("%v does not name %s", err, c.member)
-			}
-			if !errors.Is(err, ErrFormat) && !errors.Is(err, ErrDigest) {
-				t.Errorf("%v is of no kind", err)
-			}
-		})
-	}
-	t.Run("device", func(t *testing.T) {
-		e := Entry{Type: tar.TypeChar, Devmajor: 1}
-		mustBe(t, e.agrees(&tar.Header{Typeflag: tar.TypeChar, Devmajor: 2}), ErrFormat)
-	})
-	t.Run("twice in the stream", func(t *testing.T) {
-		x := open(t, seal(t, contents, tableOf(t, clone(rows))))
-		c := x.NewChecker()
-		h := x.Entries()[0].Header()
-		if _, err := c.Member(h); err != nil {
-			t.Fatal(err)
-		}
-		_, err := c.Member(h)
-		mustBe(t, err, ErrFormat)
-	})
-	t.Run("truncated stream", func(t *testing.T) {
-		x := open(t, seal(t, contents, tableOf(t, clone(rows))))
-		mustBe(t, x.Compare(untar(t, contents[:len(contents)-20])), io.ErrUnexpectedEOF)
-		var plain bytes.Buffer
-		w := tar.NewWriter(&plain)
-		h := x.Entries()[0].Header()
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		plain.Truncate(300)
-		mustBe(t, x.Compare(tar.NewReader(&plain)), io.ErrUnexpectedEOF)
-	})
-}
-
 func TestMemberErrorQuotes(t *testing.T) {
 	err := &MemberError{"a\x1b[31m", ErrInexpressible}
 	if got := fmt.Sprint(err); strings.Contains(got, "\x1b") {
 		t.Errorf("%q", got)
 	}
-}
-
-func FuzzTable(f *testing.F) {
-	contents, rows := sample(f)
-	f.Add(tableOf(f, rows))
-	f.Add([]byte(`{"version":1,"entries":[{"type":"reg","name":"a","size":5,"digest":"sha256:","offset":1,"endOffset":9}]}`))
-	f.Add([]byte(`{"version":1,"x":{"y":[null]},"entries":null}`))
-	f.Fuzz(func(t *testing.T, table []byte) {
-		b := seal(t, contents, table)
-		x, err := openBytes(b, Options{MaxEntries: 1000})
-		if err != nil {
-			for _, kind := range []error{ErrFormat, ErrTooBig, ErrInexpressible} {
-				if errors.Is(err, kind) {
-					return
-				}
-			}
-			t.Fatalf("an error of no kind: %v", err)
-		}
-		var size int64
-		for _, e := range x.Entries() {
-			if size += e.Size; e.Size < 0 || size < 0 {
-				t.Fatalf("%s has %d bytes", e.Name, e.Size)
-			}
-			r, err := x.Content(e)
-			if err != nil {
-				t.Fatal(err)
-			}
-			// A hole of a petabyte is right, and slow.
-			n, err := io.Copy(io.Discard, io.LimitReader(r, 1<<20))
-			if n > e.Size || err == nil && n != min(e.Size, 1<<20) {
-				t.Fatalf("%s: %d bytes of %d, %v", e.Name, n, e.Size, err)
-			}
-		}
-		for _, r := range x.Ranges(x.Entries(), ReadOptions{}) {
-			if r.Offset < 0 || r.Size <= 0 || r.Offset+r.Size > int64(len(contents)) {
-				t.Fatalf("%+v is not in the contents", r)
-			}
-		}
-		x.Compare(untar(t, contents))
-	})
 }

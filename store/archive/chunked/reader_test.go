@@ -133,6 +133,21 @@ func TestBigFiles(t *testing.T) {
 	}
 }
 
+// Zeros at the end of a file, and at the beginning of the next one, are no
+// reason to read on.
+func TestZerosBetween(t *testing.T) {
+	noise := smallFiles(1)[0].content
+	padded := make([]byte, 2*testChunk)
+	copy(padded, noise)
+	archive, _ := pack(t, []part{file("a", padded), file("b", make([]byte, 5*testChunk))})
+	x, rec := recorded(t, archive)
+	readAll(t, x)
+	first := x.Entries()[0].chunks[0].stored
+	if want := (Range{first.start, first.size()}); !slices.Equal(rec.reads, []Range{want}) {
+		t.Errorf("%v is read, not %v", rec.reads, want)
+	}
+}
+
 // What is skipped is not read, and what comes twice is read twice.
 func TestSkipAndRepeat(t *testing.T) {
 	ps := smallFiles(200)

@@ -102,9 +102,9 @@ func newWriter(out io.Writer, level zstd.EncoderLevel, workers, chunkSize int) (
 	return w, nil
 }
 
-// WriteHeader begins a member. It returns an error that is ErrInexpressible for one that
-// a table cannot express, and one that is ErrFormat for a type of member that
-// the format does not know and for a name that there was before. After any
+// WriteHeader begins a member. It returns an error that is ErrInexpressible for
+// what a table cannot express, and one that is ErrFormat for a type of member
+// that the format does not know and for a name that there was before. After any
 // error the archive is of no use.
 func (w *Writer) WriteHeader(h *tar.Header) error {
 	if w.err == nil {
