@@ -26,7 +26,7 @@ func (s *Store) deleteTree(ctx context.Context, c *condemned) (freed int64, err 
 	if files, err := c.dir.openOwnDir(filesDir); err == nil {
 		err = w.file(files, refFile)
 		files.Close()
-		if err != nil {
+		if err != nil && !errors.Is(err, unix.EISDIR) {
 			return w.freed.Load(), err
 		}
 	} else if !errors.Is(err, os.ErrNotExist) {

@@ -75,6 +75,11 @@ func (s *Store) drainTree(ctx context.Context, parent dir, name string, ref Ref)
 	if err != nil {
 		return 0, err
 	}
+	if lockable {
+		if lockable, err = wasListed(tree); err != nil {
+			return 0, err
+		}
+	}
 	// A tree without files/.ref is half deleted already and belongs to
 	// whoever comes.
 	if lockable {
@@ -103,6 +108,22 @@ func hasRef(tree dir) (bool, error) {
 		return false, nil
 	}
 	return err == nil, tree.fail("stat", filesDir, err)
+}
+
+// wasListed tells a deployment from what an installer has refused: an archive
+// can have anything for a lock file. What has no record and nothing that can be
+// locked was never published.
+func wasListed(tree dir) (bool, error) {
+	recorded, err := tree.exists(deploymentFile)
+	if recorded || err != nil {
+		return recorded, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstatat(int(tree.Fd()), filepath.Join(filesDir, refFile), &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.ENOENT { // somebody else deletes it
+		return false, nil
+	}
+	return err == nil && isRegular(&st), tree.fail("stat", filesDir, err)
 }
 
 func inTrash(err error) error {

@@ -8,7 +8,7 @@ bwrap:bubblewrap flatpak:flatpak bsdtar:libarchive-tools mtree:mtree-netbsd mmde
 mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs strace:strace busybox:busybox-static
 tar:tar zstd:zstd xz:xz-utils bzip2:bzip2 gzip:gzip setfattr:attr setpriv:util-linux unshare:util-linux
 flock:util-linux losetup:mount mount:mount script:bsdutils /usr/bin/python3:python3
-gcc:gcc git:git make:make
+gcc:gcc spin:spin git:git make:make
 "
 PATH=$PATH:/usr/sbin:/sbin
 
