@@ -4,13 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/mikelolasagasti/xz"
 )
 
 // maxWindow bounds the memory that an archive can make a decoder take:
@@ -23,7 +23,7 @@ var errTrailing = errors.New("something follows the compressed stream")
 // decodes zstd, gzip, xz and bzip2. Anything else comes through as it is.
 // io.EOF of the result means that src has ended too, with nothing behind the
 // compressed stream but what its format allows for.
-func decompress(src *bufio.Reader) (io.ReadCloser, error) {
+func decompress(ctx context.Context, src *bufio.Reader) (io.ReadCloser, error) {
 	head, _ := src.Peek(10) // an error comes again
 	switch {
 	case isZstd(head):
@@ -41,11 +41,11 @@ func decompress(src *bufio.Reader) (io.ReadCloser, error) {
 		d.Multistream(false)
 		return &whole{io.NopCloser(&gunzip{d, src}), src}, nil
 	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
-		d, err := xz.NewReader(src, maxWindow)
+		d, err := unxz(ctx, src)
 		if err != nil {
 			return nil, err
 		}
-		return &whole{io.NopCloser(d), src}, nil
+		return &whole{d, src}, nil
 	case isBzip2(head):
 		return &whole{io.NopCloser(bzip2.NewReader(src)), src}, nil
 	}

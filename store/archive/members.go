@@ -53,7 +53,7 @@ func openTar(ctx context.Context, stages *sync.WaitGroup, r io.Reader, read func
 		}
 	}, nil)
 	src := bufio.NewReaderSize(m.raw, 64<<10)
-	plain, err := decompress(src)
+	plain, err := decompress(ctx, src)
 	if err != nil {
 		return nil, m.blame(err)
 	}
