@@ -194,7 +194,7 @@ func (s *Store) replaceAndSwitch(ctx context.Context, st *stage, d *Deployment, 
 
 // unpack holds the donors for as long as it takes.
 func (s *Store) unpack(ctx context.Context, a source.Artifact, ref Ref, dst *os.File, opt InstallOptions) (*archive.Tree, error) {
-	limits := archive.Options{LockFile: refFile, MaxSize: opt.MaxSize, VerifyDonors: opt.VerifyDonors, Read: opt.Read}
+	limits := archive.Options{LockFile: refFile, MaxSize: opt.MaxSize, VerifyDonors: opt.VerifyDonors, WriteBack: !opt.NoSync, Read: opt.Read}
 	if !opt.NoDedup {
 		donors, err := s.holdDonors(ctx, ref)
 		if err != nil {

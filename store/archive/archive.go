@@ -75,6 +75,9 @@ type Options struct {
 	// VerifyDonors compares the content of what is linked, too. Without it the
 	// size, mode and time that the donor's manifest has must be found on disk.
 	VerifyDonors bool
+	// WriteBack has the kernel begin to write large files to the disk at once,
+	// for a caller who is going to wait for that.
+	WriteBack bool
 	// Whole, if not nil, is the archive that is unpacked, to be read at any
 	// place. If it ends with a zstd:chunked table of contents, that must agree
 	// with what is unpacked.

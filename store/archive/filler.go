@@ -43,6 +43,7 @@ type filler struct {
 	reused      atomic.Int64 // bytes of files, by their logical size
 	reusedFiles atomic.Int64
 	unkept      atomic.Int64 // user.* attributes that the file system does not take
+	writeBack   bool
 	failure     atomic.Pointer[error]
 }
 
@@ -64,9 +65,9 @@ type regularFile struct {
 	more  chan []byte // the rest, closed at its end
 }
 
-func newFiller(ctx context.Context, cancel context.CancelCauseFunc, d *donors) *filler {
+func newFiller(ctx context.Context, cancel context.CancelCauseFunc, d *donors, writeBack bool) *filler {
 	f := &filler{
-		ctx: ctx, cancel: cancel, donors: d,
+		ctx: ctx, cancel: cancel, donors: d, writeBack: writeBack,
 		files: make(chan *regularFile, smallBlocks),
 		small: make(chan []byte, smallBlocks),
 		large: make(chan []byte, largeBlocks),
@@ -331,14 +332,18 @@ type output struct {
 	*regularFile
 	worker *fillWorker
 	fd     int
+	sent   int64 // bytes on their way to the disk
 }
+
+// writeBackSize is how many bytes are sent to the disk at once.
+const writeBackSize = 8 << 20
 
 func (w *fillWorker) create(file *regularFile) (*output, error) {
 	fd, err := openAt(file.dir.fd, file.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
 		return nil, failed("make", file.member, err)
 	}
-	return &output{file, w, fd}, nil
+	return &output{regularFile: file, worker: w, fd: fd}, nil
 }
 
 func (o *output) write(b []byte, offset int64) error {
@@ -351,6 +356,11 @@ func (o *output) write(b []byte, offset int64) error {
 	}
 	if err := put(o.fd, b, offset); err != nil {
 		return failed("write", o.member, err)
+	}
+	if end := offset + int64(len(b)); o.worker.writeBack && end-o.sent >= writeBackSize {
+		// A hint: what is wrong with the disk, the sync says.
+		_ = unix.SyncFileRange(o.fd, o.sent, end-o.sent, unix.SYNC_FILE_RANGE_WRITE)
+		o.sent = end
 	}
 	return nil
 }

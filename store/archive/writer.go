@@ -77,7 +77,7 @@ func newWriter(ctx context.Context, cancel context.CancelCauseFunc, dst *os.File
 		unix.Close(w.dst)
 		return nil, err
 	}
-	w.filler = newFiller(ctx, cancel, w.donors)
+	w.filler = newFiller(ctx, cancel, w.donors, opt.WriteBack)
 	return w, nil
 }
 
