@@ -83,7 +83,7 @@ func (s *Store) rebuild(ctx context.Context, st *stage, d *Deployment, opt Insta
 			return err
 		}
 		if err := s.fromOrigin(ctx, tree, d, opt); err != nil {
-			return errors.Join(assembleErr, err)
+			return fmt.Errorf("%w; from its origin: %w", assembleErr, err)
 		}
 		done.From = d.Origin
 	}

@@ -211,10 +211,13 @@ func (a *app) install(ctx context.Context, artifact source.Artifact, opt install
 		}
 		return done, nil
 	}
-	if drainErr := <-drained; drainErr != nil || !isFull(err) {
+	drainErr := <-drained
+	// What is listed by now, or was before, has not failed for want of room.
+	_, listed := s.Lookup(store.Ref{Name: artifact.Name, Version: artifact.Version})
+	if drainErr != nil || !isFull(err) || !errors.Is(listed, store.ErrNotFound) {
 		return nil, errors.Join(err, drainErr)
 	}
-	a.detail("once more, after the trash was emptied: %v", err)
+	a.note("once more, now that the trash is empty: %v", err)
 	if done, err = try(); err == nil {
 		a.tellInstalled(done)
 	}

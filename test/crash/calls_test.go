@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"unsafe"
 
@@ -36,13 +37,13 @@ func (c call) String() string {
 	return fmt.Sprint("system call ", c.nr)
 }
 
-// syncs tells whether the call makes durable what others have changed.
-func (c call) syncs() bool {
+// syncs says what the call makes durable: "" if nothing.
+func (c call) syncs(pid int) (string, error) {
 	switch c.nr {
-	case unix.SYS_SYNC, unix.SYS_SYNCFS, unix.SYS_FSYNC, unix.SYS_FDATASYNC, unix.SYS_SYNC_FILE_RANGE:
-		return true
+	case unix.SYS_SYNCFS, unix.SYS_FSYNC, unix.SYS_FDATASYNC:
+		return os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, int32(c.args[0])))
 	}
-	return false
+	return "", nil
 }
 
 // filter is the program for seccomp(2), in hexadecimal digits, that makes the

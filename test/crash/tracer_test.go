@@ -27,6 +27,8 @@ type outcome struct {
 	hit    bool // whether there was one
 	status int  // the exit status, -1 if it was killed
 	stderr string
+	// unsynced is what it failed to make durable and did not try again.
+	unsynced string
 }
 
 // trace runs the command, all threads of it, to the point-th system call that
@@ -126,6 +128,13 @@ func (t *tracer) entered(pid int) error {
 	if changes, err := c.changes(pid); !changes || err != nil {
 		return err
 	}
+	synced, err := c.syncs(pid)
+	if err != nil {
+		return err
+	}
+	if synced == t.out.unsynced {
+		t.out.unsynced = ""
+	}
 	if t.out.calls++; t.out.calls != t.point {
 		return nil
 	}
@@ -133,6 +142,7 @@ func (t *tracer) entered(pid int) error {
 	if t.errno == 0 {
 		return unix.Kill(-t.pid, unix.SIGKILL)
 	}
+	t.out.unsynced = synced
 	return failCall(pid, t.errno)
 }
 
