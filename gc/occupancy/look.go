@@ -196,13 +196,13 @@ func (l *look) pass(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		todo := all[:0]
+		unread := all[:0]
 		for _, pid := range all {
 			if s := l.seen[pid]; pid != l.proc.self && (s == nil || s.again) {
-				todo = append(todo, pid)
+				unread = append(unread, pid)
 			}
 		}
-		if len(todo) == 0 {
+		if len(unread) == 0 {
 			break
 		}
 		if round > 0 {
@@ -212,7 +212,7 @@ func (l *look) pass(ctx context.Context) error {
 		}
 		// All namespaces first: a descriptor may come from any of them.
 		for _, step := range []func(*worker, int) error{(*worker).survey, (*worker).inspect} {
-			if err := l.each(ctx, todo, step); err != nil {
+			if err := l.each(ctx, unread, step); err != nil {
 				return err
 			}
 		}

@@ -115,15 +115,15 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestAbbreviate(t *testing.T) {
-	b := &bench{scratch: "/work/w/s", berth: "/work/w/s/berth", in: inputs{dir: "/work/w", runtimes: "/r"}}
+	b := &bench{scratch: "/bench/w/s", berth: "/bench/w/s/berth", in: inputs{dir: "/bench/w", runtimes: "/r"}}
 	digest := strings.Repeat("0a", 32)
 	for want, argv := range map[string][]string{
-		"berth --store DIR/store install a.tar --toc-sha256 HEX": b.berthArgs("/work/w/s/round/0", "install", "/work/w/a.tar", "--toc-sha256", digest),
-		"flatpak update DIR":          {"env", "HOME=/fs/s/round/0", "A=b", "flatpak", "update", "/work/w/s/round/0"},
+		"berth --store DIR/store install a.tar --toc-sha256 HEX": b.berthArgs("/bench/w/s/round/0", "install", "/bench/w/a.tar", "--toc-sha256", digest),
+		"flatpak update DIR":          {"env", "HOME=/fs/s/round/0", "A=b", "flatpak", "update", "/bench/w/s/round/0"},
 		"sh -c 'tar -xf $0' b.tar":    {"sh", "-c", "tar -xf $0", "/r/b.tar"},
-		"tar -xf packed.tar -C DIR/x": {"tar", "-xf", "/work/w/s/packed.tar", "-C", "/work/w/s/round/0/x"},
+		"tar -xf packed.tar -C DIR/x": {"tar", "-xf", "/bench/w/s/packed.tar", "-C", "/bench/w/s/round/0/x"},
 	} {
-		if got := b.abbreviate("/work/w/s/round/0", argv); got != want {
+		if got := b.abbreviate("/bench/w/s/round/0", argv); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
