@@ -81,6 +81,7 @@ func compressors() map[string][]string {
 		"plain":    nil,
 		"gzip":     {"gzip", "-c"},
 		"zstd":     {"zstd", "-c", "-q"},
+		"pzstd":    {"pzstd", "-c", "-q"},
 		"zstdLong": {"zstd", "-c", "-q", "--long=27"},
 		"xz":       {"xz", "-c"},
 		"xzBlocks": {"xz", "-c", "--block-size=65536", "--check=sha256"},

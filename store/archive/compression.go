@@ -10,7 +10,6 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 )
 
 // maxWindow bounds the memory that an archive can make a decoder take:
@@ -27,12 +26,11 @@ func decompress(ctx context.Context, src *bufio.Reader) (io.ReadCloser, error) {
 	head, _ := src.Peek(10) // an error comes again
 	switch {
 	case isZstd(head):
-		d, err := zstd.NewReader(src, zstd.WithDecoderMaxWindow(maxWindow),
-			zstd.WithDecoderMaxMemory(maxWindow), zstd.WithDecoderLowmem(true))
+		d, err := unzstd(src)
 		if err != nil {
 			return nil, err
 		}
-		return &whole{d.IOReadCloser(), src}, nil
+		return &whole{d, src}, nil
 	case bytes.HasPrefix(head, []byte("\x1f\x8b\x08")):
 		d, err := gzip.NewReader(src)
 		if err != nil {
