@@ -226,6 +226,10 @@ func (x *examination) fileSystem(ctx context.Context) error {
 	if st.Files > 0 && float64(st.Ffree) < lowSpace*float64(st.Files) {
 		x.bad("'berth gc'", "the file system has %d inodes free", st.Ffree)
 	}
+	if name := networkFileSystem(int64(st.Type)); name != "" {
+		x.know("collect where the programs run, and only there",
+			"the store is on %s: programs on other machines count only while they hold a lock", name)
+	}
 	if x.store.opt.Looker == nil {
 		return nil
 	}
@@ -237,6 +241,28 @@ func (x *examination) fileSystem(ctx context.Context) error {
 		x.know("see 'require-complete-evidence' of the configuration", "%s cannot be seen", b.Text)
 	}
 	return nil
+}
+
+// networkFileSystem names the file system of a kind (statfs(2)) that other
+// machines may use too, or "". What lies behind FUSE does not show.
+func networkFileSystem(kind int64) string {
+	switch uint32(kind) {
+	case unix.NFS_SUPER_MAGIC:
+		return "NFS"
+	case unix.SMB_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC:
+		return "SMB"
+	case unix.CEPH_SUPER_MAGIC:
+		return "Ceph"
+	case unix.AFS_FS_MAGIC, unix.AFS_SUPER_MAGIC:
+		return "AFS"
+	case unix.CODA_SUPER_MAGIC:
+		return "Coda"
+	case unix.OCFS2_SUPER_MAGIC:
+		return "OCFS2"
+	case unix.V9FS_MAGIC:
+		return "9p"
+	}
+	return ""
 }
 
 // locks tries that one lock excludes another: in this process, through a
