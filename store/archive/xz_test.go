@@ -1,6 +1,9 @@
 package archive
 
 import (
+	"bytes"
+	"io"
+	"os"
 	"testing"
 )
 
@@ -21,6 +24,29 @@ func TestXzWithoutTheProgram(t *testing.T) {
 	for i := range with.Entries {
 		if with.Entries[i] != without.Entries[i] {
 			t.Errorf("%+v and %+v", with.Entries[i], without.Entries[i])
+		}
+	}
+}
+
+// BenchmarkXz decodes by the program, one block and several, and in Go.
+func BenchmarkXz(b *testing.B) {
+	text := words(16 << 20)
+	for name, in := range map[string][]byte{
+		"one block":  pipe(b, text, "xz", "-1", "-c"),
+		"two blocks": pipe(b, text, "xz", "-1", "-c", "--block-size=8388608"),
+	} {
+		for how, path := range map[string]string{"program": os.Getenv("PATH"), "Go": ""} {
+			b.Run(name+"/"+how, func(b *testing.B) {
+				b.Setenv("PATH", path)
+				b.SetBytes(int64(len(text)))
+				for b.Loop() {
+					d, err := unxz(b.Context(), bytes.NewReader(in))
+					check(b, err)
+					_, err = io.Copy(io.Discard, d)
+					check(b, err)
+					check(b, d.Close())
+				}
+			})
 		}
 	}
 }
