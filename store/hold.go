@@ -57,19 +57,27 @@ func (s *Store) Hold(ctx context.Context, ref Ref) (*Hold, error) {
 	return h, nil
 }
 
-func (s *Store) hold(ctx context.Context, ref Ref) (*Hold, error) {
+func (s *Store) hold(ctx context.Context, ref Ref) (h *Hold, err error) {
+	err = retry(ctx, func() error {
+		h, err = s.tryHold(ref)
+		return err
+	})
+	return h, err
+}
+
+// retry tries once more, a bounded number of times, when somebody has the
+// deployment who is about to give it up or to take it away. Who does it under
+// the store lock lets go of that in between: it is what the other waits for.
+func retry(ctx context.Context, try func() error) error {
 	pause := holdPause
-	for try := 1; ; try++ {
-		h, err := s.tryHold(ref)
-		if err == nil {
-			return h, nil
-		}
-		if !errors.Is(err, errAgain) && !errors.Is(err, lock.ErrBusy) || try == holdTries {
-			return nil, err
+	for n := 1; ; n++ {
+		err := try()
+		if !errors.Is(err, errAgain) && !errors.Is(err, lock.ErrBusy) || n == holdTries {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, holdLonger)

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"berth/lock"
 	"berth/store/archive"
 	"berth/store/manifest"
 	"berth/store/source"
@@ -81,7 +82,10 @@ func (s *Store) Install(ctx context.Context, a source.Artifact, opt InstallOptio
 }
 
 func (s *Store) install(ctx context.Context, ref Ref, a source.Artifact, opt InstallOptions) (*Installed, error) {
-	if done, err := s.already(ctx, ref, opt); done != nil || err != nil {
+	// Who replaces it has its write lock, and its stage for as long, which
+	// opening the stage waits for.
+	done, err := s.already(ctx, ref, opt)
+	if err == nil && done != nil || err != nil && !errors.Is(err, lock.ErrBusy) {
 		return done, err
 	}
 	st, err := s.openStage(ctx, ref)
@@ -89,7 +93,7 @@ func (s *Store) install(ctx context.Context, ref Ref, a source.Artifact, opt Ins
 		return nil, err
 	}
 	// Only now nobody else can be installing it: look again.
-	done, err := s.already(ctx, ref, opt)
+	done, err = s.already(ctx, ref, opt)
 	if done == nil && err == nil {
 		done, err = s.fill(ctx, st, ref, a, opt)
 	}
@@ -141,7 +145,24 @@ func (s *Store) already(ctx context.Context, ref Ref, opt InstallOptions) (*Inst
 		done.Activated = true
 		return done, s.switchTo(ctx, ref)
 	}
-	return done, nil
+	if opt.NoSync {
+		return done, nil
+	}
+	return done, s.syncRuntime(ref.Name)
+}
+
+// syncRuntime makes durable what is listed: who renamed it into place may have
+// died before his sync.
+func (s *Store) syncRuntime(name string) error {
+	rt, err := s.runtime(name)
+	if errors.Is(err, ErrNotFound) {
+		return nil // removed meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	defer rt.Close()
+	return errors.Join(rt.sync(), s.runtimes.sync())
 }
 
 // fill unpacks the artifact into the stage and publishes it.

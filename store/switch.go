@@ -17,10 +17,10 @@ func (s *Store) Switch(ctx context.Context, ref Ref) error {
 }
 
 func (s *Store) switchTo(ctx context.Context, ref Ref) error {
-	return s.locked(ctx, func() error {
+	return s.retryLocked(ctx, func() error {
 		// The hold looks that the version is listed and not condemned, and
 		// keeps it so, against collectors of other programs too.
-		h, err := s.hold(ctx, ref)
+		h, err := s.tryHold(ref)
 		if err != nil {
 			return err
 		}
@@ -35,6 +35,11 @@ func (s *Store) switchTo(ctx context.Context, ref Ref) error {
 		}
 		return s.relink(rt, ref.Version)
 	})
+}
+
+// retryLocked is retry with every try under the store lock.
+func (s *Store) retryLocked(ctx context.Context, try func() error) error {
+	return retry(ctx, func() error { return s.locked(ctx, try) })
 }
 
 // Rollback switches to the version that was current before, and returns it.
@@ -106,7 +111,7 @@ func (s *Store) Defer(ctx context.Context, ref Ref) error {
 // reprieve takes a deferral back: who installs a version wants it. As for a
 // pin, the hold makes sure that what is marked is what is listed.
 func (s *Store) reprieve(ctx context.Context, ref Ref) error {
-	return s.locked(ctx, func() error {
+	return s.retryLocked(ctx, func() error {
 		h, err := s.tryHoldCondemned(ref)
 		if err != nil {
 			return err
@@ -140,8 +145,10 @@ func (s *Store) deferIt(ctx context.Context, ref Ref) error {
 		} else if pinned {
 			return ErrPinned
 		}
-		if marked, err := dep.exists(deferredFile); marked || err != nil {
+		if marked, err := dep.exists(deferredFile); err != nil {
 			return err
+		} else if marked {
+			return dep.sync() // who wrote it may have died before his sync
 		}
 		return errors.Join(dep.touch(deferredFile, time.Now()), dep.sync())
 	})

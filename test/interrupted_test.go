@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"berth/lock"
 )
 
 // Killed between the rename of the version and that of the link: a second run
@@ -92,6 +94,89 @@ func TestAnInterruptedWaitCondemnsNothing(t *testing.T) {
 // An installer that replaced a version was killed between the exchange and the
 // sync. Unless the exchange is on the disk, deleting the old tree could leave
 // half of it listed behind a power cut.
+// Killed between a rename, or a mark, and the sync of its directory: a second
+// run that says that it is done makes it durable.
+func TestASecondRunSyncs(t *testing.T) {
+	w := newWorld(t)
+	w.install("1", "2")
+	w.must(0, "switch", "demo@2")
+	user := exec.Command("sleep", "60")
+	user.Dir = w.files("demo@1")
+	if err := user.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer user.Wait()
+	defer user.Process.Kill()
+	for _, again := range []struct {
+		args   []string
+		synced string
+	}{
+		{[]string{"install", w.smallArchive("1")}, "runtimes/demo>"},
+		{[]string{"remove", "--defer", "demo@1"}, "runtimes/demo/1>"},
+	} {
+		w.must(0, again.args...)
+		if calls := w.trace("fsync", again.args...); !strings.Contains(calls, again.synced) {
+			t.Errorf("%q does not sync %q:\n%s", again.args, again.synced, calls)
+		}
+	}
+}
+
+// trace runs a command, which must succeed, and returns its system calls.
+func (w *world) trace(calls string, args ...string) string {
+	w.t.Helper()
+	trace := w.path("trace")
+	args = append([]string{"-f", "-y", "-qq", "-e", "trace=" + calls, "-o", trace, binary, "--config", w.path("config.toml")}, args...)
+	cmd := w.command(args...)
+	cmd.Path, cmd.Args[0] = "/usr/bin/strace", "strace"
+	if r := w.finish(cmd); r.status != 0 {
+		w.t.Fatalf("%q: exit status %d\n%s", args, r.status, r.stderr)
+	}
+	made, err := os.ReadFile(trace)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(made)
+}
+
+// Who replaces a version has its write lock for as long as it takes to see
+// that nobody uses it.
+func TestInstallWaitsForWhoReplacesTheVersion(t *testing.T) {
+	w := newWorld(t)
+	w.install("1", "2")
+	w.must(0, "switch", "demo@2")
+	mark := filepath.Join(w.store, "runtimes/demo/1/deferred")
+	stage := filepath.Join(w.store, "staging/demo@1/lock")
+	if err := os.Mkdir(filepath.Dir(stage), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, empty := range []string{mark, stage} {
+		if err := os.WriteFile(empty, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var locked []*os.File
+	for _, name := range []string{stage, filepath.Join(w.files("demo@1"), ".ref")} {
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := lock.Try(f, lock.Write); err != nil {
+			t.Fatal(err)
+		}
+		locked = append(locked, f)
+	}
+	time.AfterFunc(3*time.Second, func() {
+		for _, f := range locked {
+			f.Close()
+		}
+	})
+	w.must(0, "install", w.smallArchive("1"))
+	if _, err := os.Lstat(mark); !os.IsNotExist(err) {
+		t.Errorf("the version is still to be removed: %v", err)
+	}
+}
+
 func TestAnExchangeIsSyncedBeforeTheOldTreeGoes(t *testing.T) {
 	w := newWorld(t)
 	w.install("1")
@@ -105,17 +190,7 @@ func TestAnExchangeIsSyncedBeforeTheOldTreeGoes(t *testing.T) {
 	if out, err := exec.Command("cp", "-a", filepath.Join(w.store, "runtimes/demo/1"), filepath.Join(stage, "tree")).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	trace := w.path("trace")
-	cmd := w.command("-f", "-y", "-qq", "-e", "trace=fsync,unlinkat", "-o", trace, binary, "--config", w.path("config.toml"), "gc")
-	cmd.Path, cmd.Args[0] = "/usr/bin/strace", "strace"
-	if r := w.finish(cmd); r.status != 0 {
-		t.Fatalf("gc: exit status %d\n%s", r.status, r.stderr)
-	}
-	calls, err := os.ReadFile(trace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, _, deleted := strings.Cut(string(calls), "unlinkat(")
+	before, _, deleted := strings.Cut(w.trace("fsync,unlinkat", "gc"), "unlinkat(")
 	if !deleted {
 		t.Fatal("nothing was deleted")
 	}
