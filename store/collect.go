@@ -88,6 +88,9 @@ type condemned struct {
 	name   string
 	dir    dir
 	locks  []*os.File // write-locked: files/.ref first, if there is one
+	// refDirs are the directories with a lock file, once all are locked:
+	// relative to dir.
+	refDirs []string
 }
 
 func (c *condemned) close() {

@@ -117,10 +117,12 @@ func (c *condemned) lockNested(ctx context.Context) error {
 	if c.name != "" {
 		open, openRef = dir.openOwnDir, dir.openOwnFile
 	}
-	return walkDirs(ctx, c.dir, ".", open, func(d dir, _ string, list []fs.DirEntry) error {
+	c.refDirs = nil
+	return walkDirs(ctx, c.dir, ".", open, func(d dir, at string, list []fs.DirEntry) error {
 		if !slices.ContainsFunc(list, isNestedRef) {
 			return nil
 		}
+		c.refDirs = append(c.refDirs, at)
 		f, err := openRef(d, refFile, unix.O_RDWR)
 		if err != nil {
 			return ignoreMissing(err)
@@ -149,16 +151,25 @@ func isNestedRef(e fs.DirEntry) bool { return e.Name() == refFile && e.Type().Is
 // symlink and no mount: open is openSameMount, or openOwnDir for what is to be
 // deleted. What somebody else deletes meanwhile is left out.
 func walkDirs(ctx context.Context, d dir, rel string, open func(dir, string) (dir, error), fn func(d dir, rel string, list []fs.DirEntry) error) error {
+	again, err := d.openDir(".")
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	defer again.Close()
+	return walkOpened(ctx, again, rel, open, fn)
+}
+
+// walkOpened walks a directory that has just been opened, and is read for the
+// first time.
+func walkOpened(ctx context.Context, d dir, rel string, open func(dir, string) (dir, error), fn func(d dir, rel string, list []fs.DirEntry) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	list, err := d.entries()
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
+	list, err := d.ReadDir(-1)
 	if err != nil {
-		return err
+		return ignoreMissing(err)
 	}
+	sortEntries(list)
 	if err := fn(d, rel, list); err != nil {
 		return err
 	}
@@ -173,7 +184,7 @@ func walkDirs(ctx context.Context, d dir, rel string, open func(dir, string) (di
 		if err != nil {
 			return err
 		}
-		err = walkDirs(ctx, sub, path.Join(rel, e.Name()), open, fn)
+		err = walkOpened(ctx, sub, path.Join(rel, e.Name()), open, fn)
 		sub.Close()
 		if err != nil {
 			return err

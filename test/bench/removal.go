@@ -1,7 +1,5 @@
 package main
 
-import "path/filepath"
-
 func (b *bench) remover() contender {
 	return b.withOld(contender{
 		name:    "berth",
@@ -10,12 +8,16 @@ func (b *bench) remover() contender {
 	})
 }
 
-func (b *bench) removeAlone(rep *report) error {
-	m, err := b.compare("remove", b.remover(), b.withOld(contender{
+func (b *bench) rm() contender {
+	return b.withOld(contender{
 		name:    "rm -rf",
 		command: func(dir string) []string { return []string{"rm", "-rf", deployment(dir, oldVersion)} },
 		after:   func(dir string) error { return gone(deployment(dir, oldVersion)) },
-	}))
+	})
+}
+
+func (b *bench) removeAlone(rep *report) error {
+	m, err := b.compare("remove", b.remover(), b.rm())
 	if err != nil {
 		return err
 	}
@@ -25,29 +27,22 @@ func (b *bench) removeAlone(rep *report) error {
 
 // removeShared removes a version of which most files are another's, too.
 func (b *bench) removeShared(rep *report) error {
-	remove := b.remover()
-	install := remove.prepare
-	remove.prepare = func(dir string) error {
-		if err := install(dir); err != nil {
+	m, err := b.compare("remove-shared", b.upgraded(b.remover()), b.upgraded(b.rm()))
+	if err != nil {
+		return err
+	}
+	rep.add(m, faster("remove a version that shares most", "rm -rf", 0.8, m[0], m[1]))
+	return nil
+}
+
+// upgraded puts the newer version beside what a contender prepares.
+func (b *bench) upgraded(c contender) contender {
+	prepare := c.prepare
+	c.prepare = func(dir string) error {
+		if err := prepare(dir); err != nil {
 			return err
 		}
 		return b.do(b.berthArgs(dir, "install", b.in.zst(newVersion), "--switch", "--no-sync")...)
 	}
-	copied := func(dir string) string { return filepath.Join(dir, "copy") }
-	m, err := b.compare("remove-shared", remove, contender{
-		name: "rm -rf of cp -al",
-		prepare: func(dir string) error {
-			if err := install(dir); err != nil {
-				return err
-			}
-			return b.do("cp", "-al", deployment(dir, oldVersion), copied(dir))
-		},
-		command: func(dir string) []string { return []string{"rm", "-rf", copied(dir)} },
-		after:   func(dir string) error { return gone(copied(dir)) },
-	})
-	if err != nil {
-		return err
-	}
-	rep.add(m, faster("remove a version that shares most", "rm -rf of a copy by cp -al", 0.8, m[0], m[1]))
-	return nil
+	return c
 }
