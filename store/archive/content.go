@@ -45,7 +45,7 @@ func (w *writer) regular(h *tar.Header, parts []string, content io.Reader) error
 			return err
 		}
 	}
-	file.open = open
+	file.open, i.digest = open, digest
 	return w.filler.start(file)
 }
 

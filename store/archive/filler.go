@@ -59,7 +59,8 @@ type regularFile struct {
 	sparse bool
 	inode  *inode // whose digest and time are the worker's to set
 
-	// The content: either who can read it, or what has been read.
+	// The content: either who can read it, and checks the digest that inode has
+	// already, or what has been read.
 	open  func() (io.Reader, error)
 	first []byte      // all of it, if more is nil
 	more  chan []byte // the rest, closed at its end
@@ -212,7 +213,8 @@ type fillWorker struct {
 	buf []byte // of donors
 }
 
-// blocks calls for every block of a file's content, which it hashes.
+// blocks calls for every block of a file's content, which it hashes unless the
+// digest is known.
 func (w *fillWorker) blocks(file *regularFile, use func(b []byte, offset int64) error) error {
 	if file.open != nil {
 		return w.read(file, use)
@@ -248,19 +250,16 @@ func (w *fillWorker) read(file *regularFile, use func(b []byte, offset int64) er
 		return err
 	}
 	w.needBuf()
-	sum := sha256.New()
 	for offset := int64(0); offset < file.size; {
 		b := w.buf[:min(int64(len(w.buf)), file.size-offset)]
 		if _, err := io.ReadFull(content, b); err != nil {
 			return err
 		}
-		sum.Write(b)
 		if err := use(b, offset); err != nil {
 			return err
 		}
 		offset += int64(len(b))
 	}
-	sum.Sum(file.inode.digest[:0])
 	return nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sync/errgroup"
+
 	"berth/store/archive/chunked"
 )
 
@@ -19,17 +21,24 @@ import (
 // r is read at any place, in several goroutines, up to size bytes. The error is
 // ErrFormat if there is no table, or not that one.
 func UnpackIndexed(ctx context.Context, r io.ReaderAt, size int64, toc [32]byte, dst *os.File, opt Options) (*Tree, error) {
-	x, err := chunked.Open(r, size, chunked.Options{Digest: &toc, MaxEntries: opt.MaxMembers})
-	if err != nil {
-		return nil, blameTable(err)
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	// The table is parsed while the donors' manifests are.
+	var x *chunked.Index
+	var opening errgroup.Group
+	opening.Go(func() (err error) {
+		x, err = chunked.Open(r, size, chunked.Options{Digest: &toc, MaxEntries: opt.MaxMembers})
+		return err
+	})
 	w, err := newWriter(ctx, cancel, dst, opt)
+	openErr := opening.Wait()
 	if err != nil {
 		return nil, err
 	}
 	defer w.close()
+	if openErr != nil {
+		return nil, blameTable(openErr)
+	}
 	src := &tableMembers{index: x, next: x.Entries(), read: opt.Read, told: 0}
 	if err := w.write(src); err != nil {
 		return nil, err
@@ -61,7 +70,8 @@ func blameTable(err error) error {
 }
 
 // lazyMembers know the digest of a file before it is read, and let anybody read
-// it later. Read is for those of which they do not.
+// it later, who gets an error in place of the end of anything else. Read is for
+// those of which they do not.
 type lazyMembers interface {
 	content() (digest [32]byte, open func() (io.Reader, error))
 }

@@ -37,12 +37,14 @@ type Options struct {
 // An Index is the table of contents of an archive. Its methods may be called
 // concurrently.
 type Index struct {
-	r        io.ReaderAt
-	digest   Digest
-	entries  []*Entry
-	size     int64
-	read     atomic.Int64
-	decoders sync.Pool
+	r       io.ReaderAt
+	digest  Digest
+	entries []*Entry
+	size    int64
+	read    atomic.Int64
+
+	mu   sync.Mutex
+	idle []tools // as many as Readers have been at work at once
 }
 
 // Open reads the footer and the table of an archive of so many bytes: two

@@ -96,22 +96,27 @@ type Reader struct {
 	begun   bool
 	err     error
 
-	chunk   int   // of the current entry
-	left    int64 // to come of the chunk
-	inside  bool  // a chunk
-	decoder *zstd.Decoder
+	chunk  int   // of the current entry
+	left   int64 // to come of the chunk
+	inside bool  // a chunk
+
+	largest int64 // chunk so far, in bytes
 	source  source
-	whole   hash.Hash
-	part    hash.Hash
+	tools   // from the first chunk to the last
+}
+
+// tools are what a Reader works with and leaves to the next one.
+type tools struct {
+	decoder *zstd.Decoder
+	whole   hash.Hash // of the entry
+	part    hash.Hash // of the chunk, if that is less
+	buffer  []byte    // of the source
 }
 
 // Reader reads these entries, which are of this Index.
 func (x *Index) Reader(entries []*Entry, opt ReadOptions) *Reader {
 	opt = opt.filled()
-	return &Reader{
-		x: x, opt: opt, entries: entries, whole: sha256.New(), part: sha256.New(),
-		source: source{r: counted{x}, limit: opt.Buffer},
-	}
+	return &Reader{x: x, opt: opt, entries: entries, source: source{r: counted{x}, limit: opt.Buffer}}
 }
 
 // Content reads one file; anything else has none. See Reader.Read.
@@ -135,7 +140,6 @@ func (r *Reader) Next() (*Entry, error) {
 		return nil, io.EOF
 	}
 	r.chunk, r.inside = 0, false
-	r.whole.Reset()
 	return r.entries[0], nil
 }
 
@@ -178,7 +182,7 @@ func (r *Reader) read(p []byte) (n int, err error) {
 		return 0, err
 	}
 	r.whole.Write(p[:n])
-	if c.checked {
+	if c.isPart(e) {
 		r.part.Write(p[:n])
 	}
 	if r.left -= int64(n); r.left > 0 {
@@ -187,8 +191,19 @@ func (r *Reader) read(p []byte) (n int, err error) {
 	return n, r.end(e, c)
 }
 
+// isPart tells whether a chunk's digest is another than the whole file's.
+func (c *chunk) isPart(e *Entry) bool { return c.checked && c.size < e.Size }
+
 func (r *Reader) open(c *chunk) error {
-	r.inside, r.left = true, c.size
+	if r.decoder == nil {
+		if err := r.equip(); err != nil {
+			return err
+		}
+	}
+	if r.chunk == 0 {
+		r.whole.Reset()
+	}
+	r.inside, r.left, r.largest = true, c.size, max(r.largest, c.size)
 	r.part.Reset()
 	if c.zeros {
 		return nil
@@ -198,18 +213,26 @@ func (r *Reader) open(c *chunk) error {
 	}
 	r.source.span.start = c.stored.end
 	r.source.chunk = c.stored
-	if r.decoder == nil {
-		if d, ok := r.x.decoders.Get().(*zstd.Decoder); ok {
-			r.decoder = d
-		} else if d, err := newDecoder(nil); err != nil {
-			return err
-		} else {
-			r.decoder = d
-		}
-	}
 	if err := r.decoder.Reset(&r.source); err != nil {
 		return fmt.Errorf("set the decompression up: %w", err)
 	}
+	return nil
+}
+
+// equip takes the tools that another Reader has left, or new ones.
+func (r *Reader) equip() error {
+	r.x.mu.Lock()
+	defer r.x.mu.Unlock()
+	if last := len(r.x.idle) - 1; last >= 0 {
+		r.tools, r.x.idle = r.x.idle[last], r.x.idle[:last]
+	} else {
+		d, err := newDecoder(nil)
+		if err != nil {
+			return err
+		}
+		r.tools = tools{decoder: d, whole: sha256.New(), part: sha256.New()}
+	}
+	r.source.buffer = r.buffer[:0]
 	return nil
 }
 
@@ -241,7 +264,11 @@ func (r *Reader) end(e *Entry, c *chunk) error {
 			return bad("decompress: %s", err)
 		}
 		if c.checked {
-			if got := Digest(r.part.Sum(nil)); got != c.digest {
+			sum := r.whole
+			if c.isPart(e) {
+				sum = r.part
+			}
+			if got := Digest(sum.Sum(nil)); got != c.digest {
 				return fmt.Errorf("chunk %s: %w", strconv.Itoa(r.chunk), mismatch(got, c.digest))
 			}
 		}
@@ -253,15 +280,28 @@ func (r *Reader) end(e *Entry, c *chunk) error {
 	if got := Digest(r.whole.Sum(nil)); got != e.Digest {
 		return mismatch(got, e.Digest)
 	}
+	if len(r.entries) == 1 {
+		r.release()
+	}
 	return nil
 }
 
-// release leaves the decoder to the next Reader.
+// frugal is the largest chunk, in bytes, whose decoder is worth keeping: it
+// keeps as much memory.
+const frugal = 1 << 20
+
+// release leaves the tools to the next Reader.
 func (r *Reader) release() {
-	if r.decoder != nil && r.decoder.Reset(nil) == nil {
-		r.x.decoders.Put(r.decoder)
+	if r.decoder == nil {
+		return
 	}
-	r.decoder = nil
+	if r.largest <= frugal && r.decoder.Reset(nil) == nil {
+		r.buffer = r.source.buffer
+		r.x.mu.Lock()
+		r.x.idle = append(r.x.idle, r.tools)
+		r.x.mu.Unlock()
+	}
+	r.tools, r.source.buffer, r.largest = tools{}, nil, 0
 }
 
 func mismatch(got, want Digest) error {
