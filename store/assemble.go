@@ -294,8 +294,13 @@ func (a *assembly) seal(e manifest.Entry) error {
 		}
 		defer parent.Close()
 	}
-	if err := parent.chmod(name, e.Mode); err != nil {
+	d, err := parent.openDir(name)
+	if err != nil {
 		return err
+	}
+	defer d.Close()
+	if err := unix.Fchmod(int(d.Fd()), e.Mode); err != nil {
+		return d.fail("chmod", ".", err)
 	}
 	return parent.setTime(name, e)
 }

@@ -110,11 +110,62 @@ func (x *examination) permissions(context.Context) error {
 		if err != nil {
 			return err
 		}
-		if st.Mode&0o022 != 0 || st.Uid != owner.Uid {
-			x.bad("chmod go-w "+part.Name(), "%q can be changed by other accounts", part.Name())
+		x.ours(part.Name(), &st, owner.Uid)
+	}
+	if st, err := x.store.root.lstat(lockFile); err == nil && st.Mode&0o077 != 0 {
+		at := x.store.root.path(lockFile)
+		x.bad("chmod 600 "+at, "%q can be locked for ever by other accounts (mode %04o)", at, st.Mode&0o7777)
+	}
+	return x.below(x.store.runtimes, owner.Uid, ValidName, func(rt dir) error {
+		return x.below(rt, owner.Uid, ValidVersion, func(dep dir) error {
+			return x.below(dep, owner.Uid, func(name string) bool { return name == filesDir }, nil)
+		})
+	})
+}
+
+// below looks at the directories in d that have such a name, and goes on inside
+// each: who can write to one of them can exchange a lock file for another. What
+// is taken away meanwhile is left out.
+func (x *examination) below(d dir, owner uint32, named func(string) bool, inside func(dir) error) error {
+	list, err := d.entries()
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	for _, e := range list {
+		if !e.IsDir() || !named(e.Name()) {
+			continue
+		}
+		st, err := d.lstat(e.Name())
+		if err == nil {
+			x.ours(d.path(e.Name()), &st, owner)
+		}
+		if err == nil && inside != nil {
+			var sub dir
+			if sub, err = d.openDir(e.Name()); err == nil {
+				err = inside(sub)
+				sub.Close()
+			}
+		}
+		if ignoreMissing(err) != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// ours looks whether a directory is its owner's alone to change, and he the
+// store's.
+func (x *examination) ours(path string, st *unix.Stat_t, owner uint32) {
+	if st.Mode&0o022 != 0 {
+		advice := "chmod go-w " + path
+		if filepath.Base(path) == filesDir {
+			advice += ", which verify will report: the mode is the archive's"
+		}
+		x.bad(advice, "%q can be changed by other accounts (mode %04o)", path, st.Mode&0o7777)
+	}
+	if st.Uid != owner {
+		x.bad("chown it to the owner of the store", "%q belongs to another account (%d)", path, st.Uid)
+	}
 }
 
 func (x *examination) runtimes(context.Context) error {

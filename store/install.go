@@ -213,9 +213,14 @@ func (s *Store) replaceAndSwitch(ctx context.Context, st *stage, d *Deployment, 
 	return s.switchTo(ctx, d.Ref)
 }
 
+// maxMembers bounds what members without content take, of memory and of inodes:
+// a million of them is nothing in an archive, and no sum of sizes. The largest
+// runtimes have a fifth of that.
+const maxMembers = 1 << 20
+
 // unpack holds the donors for as long as it takes.
 func (s *Store) unpack(ctx context.Context, a source.Artifact, ref Ref, dst *os.File, opt InstallOptions) (*archive.Tree, error) {
-	limits := archive.Options{LockFile: refFile, MaxSize: opt.MaxSize, VerifyDonors: opt.VerifyDonors, WriteBack: !opt.NoSync, Read: opt.Read}
+	limits := archive.Options{LockFile: refFile, MaxSize: opt.MaxSize, MaxMembers: maxMembers, VerifyDonors: opt.VerifyDonors, WriteBack: !opt.NoSync, Read: opt.Read}
 	if !opt.NoDedup {
 		donors, err := s.holdDonors(ctx, ref)
 		if err != nil {

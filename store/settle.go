@@ -209,11 +209,7 @@ func (d dir) openOwnDir(name string) (dir, error) {
 	if !errors.Is(err, os.ErrPermission) {
 		return sub, err
 	}
-	st, statErr := d.lstat(name)
-	if statErr != nil {
-		return dir{}, statErr
-	}
-	if d.chmod(name, st.Mode&0o7777|0o700) != nil {
+	if d.widen(name, unix.S_IFDIR, 0o700) != nil {
 		return dir{}, err
 	}
 	return d.openSameMount(name)
@@ -225,15 +221,30 @@ func (d dir) openOwnFile(name string, flags int) (*os.File, error) {
 	if !errors.Is(err, os.ErrPermission) {
 		return f, err
 	}
-	st, statErr := d.lstat(name)
-	if statErr != nil || !isRegular(&st) || d.chmod(name, st.Mode&0o7777|0o600) != nil {
+	if d.widen(name, unix.S_IFREG, 0o600) != nil {
 		return nil, err
 	}
 	return d.openFile(name, flags)
 }
 
-func (d dir) chmod(name string, mode uint32) error {
-	return d.fail("chmod", name, unix.Fchmodat(int(d.Fd()), name, mode, 0))
+// widen adds bits to the mode of name, if it is of that kind. An archive can
+// have a directory that everybody writes to, where another account exchanges
+// what was looked at for a symlink, and fchmodat(2) follows one: so the file is
+// opened first, for which O_PATH needs no right to it.
+func (d dir) widen(name string, kind, bits uint32) error {
+	fd, err := openat(d, name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return d.fail("open", name, err)
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return d.fail("stat", name, err)
+	}
+	if st.Mode&unix.S_IFMT != kind {
+		return d.fail("chmod", name, unix.ELOOP)
+	}
+	return d.fail("chmod", name, unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), st.Mode&0o7777|bits))
 }
 
 func (d dir) openSameMount(name string) (dir, error) {

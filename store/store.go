@@ -189,14 +189,7 @@ func makeStore(ctx context.Context, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if err := os.Mkdir(path, 0o755); err == nil {
-		if err := os.Chmod(path, 0o755); err != nil {
-			return err
-		}
-	} else if !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	root, err := openDirPath(path)
+	root, err := makeRoot(path)
 	if err != nil {
 		return err
 	}
@@ -220,6 +213,32 @@ func makeStore(ctx context.Context, path string) error {
 		}
 		return root.writeFile(formatFile, fmt.Appendf(nil, "format = %d\n", format))
 	})
+}
+
+// makeRoot makes the directory of a store, or opens the one that is there. Below
+// a parent that others can write to, it may be another one than was looked at
+// before, or than has just been made: it is looked at again, and only then
+// changed, by its descriptor.
+func makeRoot(path string) (_ dir, err error) {
+	made := os.Mkdir(path, 0o755)
+	if made != nil && !errors.Is(made, os.ErrExist) {
+		return dir{}, made
+	}
+	root, err := openDirPath(path)
+	if err != nil {
+		return dir{}, err
+	}
+	if err = (&Store{root: root}).checkUnborn(); err != nil && !errors.Is(err, ErrNoStore) {
+		root.Close()
+		return dir{}, err
+	}
+	if made == nil {
+		if err := unix.Fchmod(int(root.Fd()), 0o755); err != nil {
+			root.Close()
+			return dir{}, root.fail("chmod", ".", err)
+		}
+	}
+	return root, nil
 }
 
 // locked runs fn under the store lock, for which it waits. The lock is held

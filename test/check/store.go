@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strings"
 )
 
 // A Report is what was found in a store.
@@ -19,6 +19,9 @@ type Report struct {
 	Problems []string          // promises that are broken
 	Left     []string          // what lies in staging and trash, relative to the store
 }
+
+// name is what runtimes and versions may be called.
+var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,95}$`)
 
 // Store reads a whole store. The error says that it could not be looked at; what
 // is wrong with it is in the report.
@@ -34,6 +37,18 @@ func Store(dir string) (Report, error) {
 		}[e.Name()]
 		if !known || e.Type() != want {
 			r.problem("%q in the store", e.Name())
+			continue
+		}
+		st, err := e.Info()
+		if err != nil {
+			return r, err
+		}
+		mode := map[string]os.FileMode{"store.toml": 0o644, "lock": 0o600}[e.Name()]
+		if mode == 0 {
+			mode = 0o755
+		}
+		if st.Mode().Perm() != mode {
+			r.problem("%s has the mode %v", e.Name(), st.Mode())
 		}
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, "store.toml")); err != nil || string(text) != "format = 1\n" {
@@ -46,7 +61,12 @@ func Store(dir string) (Report, error) {
 	for _, e := range runtimes {
 		if !e.IsDir() {
 			r.problem("runtimes/%s is no directory", e.Name())
-		} else if err := r.runtime(filepath.Join(dir, "runtimes", e.Name()), e.Name()); err != nil {
+			continue
+		}
+		if !name.MatchString(e.Name()) {
+			r.problem("runtimes/%q is no name", e.Name())
+		}
+		if err := r.runtime(filepath.Join(dir, "runtimes", e.Name()), e.Name()); err != nil {
 			return r, err
 		}
 	}
@@ -67,7 +87,14 @@ func (r *Report) problem(format string, args ...any) {
 	r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
 }
 
-func (r *Report) runtime(dir, name string) error {
+func (r *Report) runtime(dir, of string) error {
+	st, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	if st.Mode().Perm() != 0o755 {
+		r.problem("%s has the mode %v", of, st.Mode())
+	}
 	list, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -76,31 +103,40 @@ func (r *Report) runtime(dir, name string) error {
 		path := filepath.Join(dir, e.Name())
 		switch {
 		case e.Name() == "current":
-			to, err := os.Readlink(path)
-			if err != nil {
-				r.problem("%s: %v", path, err)
-				continue
-			}
-			r.Current[name] = to
-			if !slices.ContainsFunc(list, func(e os.DirEntry) bool { return e.IsDir() && e.Name() == to }) {
-				r.problem("%s -> %q, which is not listed", path, to)
-			}
+			r.current(path, of, list)
 		case e.IsDir():
-			r.Listed = append(r.Listed, name+"@"+e.Name())
-			for _, p := range Deployment(path) {
-				r.problem("%s@%s: %s", name, e.Name(), p)
+			if !name.MatchString(e.Name()) {
+				r.problem("%s: %q is no version", of, e.Name())
 			}
-			text, err := os.ReadFile(filepath.Join(path, "deployment.toml"))
-			for _, line := range []string{fmt.Sprintf("name = %q\n", name), fmt.Sprintf("version = %q\n", e.Name())} {
-				if err == nil && !strings.Contains(string(text), line) {
-					r.problem("%s@%s: deployment.toml is of something else", name, e.Name())
-				}
+			r.Listed = append(r.Listed, of+"@"+e.Name())
+			for _, p := range Deployment(path) {
+				r.problem("%s@%s: %s", of, e.Name(), p)
+			}
+			record, err := readRecord(filepath.Join(path, "deployment.toml"))
+			if err == nil && (record.Name != of || record.Version != e.Name()) {
+				r.problem("%s@%s: deployment.toml is of something else", of, e.Name())
 			}
 		default:
 			r.problem("%s in a runtime's directory", path)
 		}
 	}
 	return nil
+}
+
+// current looks at the link of a runtime: it names one of its versions, and not
+// a condemned one.
+func (r *Report) current(path, of string, list []os.DirEntry) {
+	to, err := os.Readlink(path)
+	if err != nil {
+		r.problem("%s: %v", path, err)
+		return
+	}
+	r.Current[of] = to
+	if !slices.ContainsFunc(list, func(e os.DirEntry) bool { return e.IsDir() && e.Name() == to }) {
+		r.problem("%s -> %q, which is not listed", path, to)
+	} else if _, err := os.Lstat(filepath.Join(filepath.Dir(path), to, "deferred")); err == nil {
+		r.problem("%s -> %q, which is condemned", path, to)
+	}
 }
 
 // Deployment compares one deployment with its own manifest, and returns what is
@@ -111,12 +147,23 @@ func Deployment(dir string) (problems []string) {
 	if err != nil {
 		return []string{err.Error()}
 	}
+	if st, err := os.Stat(dir); err == nil && st.Mode().Perm() != 0o755 {
+		wrong("it has the mode %v", st.Mode())
+	}
 	for _, e := range list {
 		switch e.Name() {
 		case "files":
 		case "metadata", "manifest.mtree.gz", "deployment.toml", "activated", "keep", "deferred":
-			if !e.Type().IsRegular() {
+			st, err := e.Info()
+			switch {
+			case err != nil:
+				wrong("%v", err)
+			case !st.Mode().IsRegular():
 				wrong("%s is no regular file", e.Name())
+			case links(st) != 1:
+				wrong("%s has %d links", e.Name(), links(st))
+			case st.Mode().Perm()&0o022 != 0:
+				wrong("%s has the mode %v", e.Name(), st.Mode())
 			}
 		default:
 			wrong("%q beside files", e.Name())
@@ -134,10 +181,13 @@ func Deployment(dir string) (problems []string) {
 	}
 	t := tree{root: filepath.Join(dir, "files"), expected: expected}
 	problems = append(problems, t.compare()...)
-	if groups, err := linkGroups(filepath.Join(dir, "deployment.toml")); err != nil {
+	if record, err := readRecord(filepath.Join(dir, "deployment.toml")); err != nil {
 		wrong("deployment.toml: %v", err)
 	} else {
-		problems = append(problems, t.links(groups)...)
+		problems = append(problems, t.links(record.Links)...)
+		if size := t.size(); len(problems) == 0 && record.Size != size {
+			wrong("deployment.toml has %d bytes, files %d", record.Size, size)
+		}
 	}
 	if why := lockFile(filepath.Join(dir, "files", ".ref")); why != nil {
 		wrong("files/.ref: %v", why)

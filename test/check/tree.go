@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/BurntSushi/toml"
 )
@@ -52,6 +53,9 @@ func readManifest(path string) (map[string]member, error) {
 		m := make(member)
 		for word := range strings.FieldsSeq(rest) {
 			key, value, _ := strings.Cut(word, "=")
+			if _, twice := m[key]; twice {
+				return nil, fmt.Errorf("%q: %s twice", name, key)
+			}
 			if m[key], err = unescape(value); err != nil {
 				return nil, err
 			}
@@ -77,15 +81,21 @@ func readManifest(path string) (map[string]member, error) {
 // check looks that the line says everything that its type has: what it leaves
 // out is not compared.
 func (m member) check() error {
-	for _, key := range map[string][]string{
+	keys, known := map[string][]string{
 		"dir":  {"mode", "time"},
 		"link": {"link"},
 		"file": {"mode", "size", "time", "sha256digest"},
-		"":     {"type"},
-	}[m["type"]] {
+	}[m["type"]]
+	if !known {
+		return fmt.Errorf("has the type %q", m["type"])
+	}
+	for _, key := range keys {
 		if m[key] == "" {
 			return fmt.Errorf("has no %s", key)
 		}
+	}
+	if mode, err := strconv.ParseUint(m["mode"], 8, 12); m["mode"] != "" && (err != nil || mode&0o6000 != 0) {
+		return fmt.Errorf("has the mode %s", m["mode"])
 	}
 	return nil
 }
@@ -110,11 +120,20 @@ func unescape(s string) (string, error) {
 	return string(out), nil
 }
 
-// linkGroups are the groups of paths that are one file.
-func linkGroups(path string) ([][]string, error) {
-	var record struct{ Links [][]string }
-	_, err := toml.DecodeFile(path, &record)
-	return record.Links, err
+// A record is deployment.toml.
+type record struct {
+	Name, Version, Origin, Digest, TOC string
+	Installed                          time.Time
+	Size                               int64
+	Links                              [][]string // groups of paths that are one file
+}
+
+func readRecord(path string) (r record, err error) {
+	about, err := toml.DecodeFile(path, &r)
+	if err == nil && len(about.Undecoded()) > 0 {
+		err = fmt.Errorf("has %q", about.Undecoded())
+	}
+	return r, err
 }
 
 // A tree is what is on disk, beside what is expected.
@@ -122,13 +141,14 @@ type tree struct {
 	root     string
 	expected map[string]member
 	inodes   map[string]uint64 // of regular files
+	sizes    map[uint64]int64  // by inode
 	lone     map[string]uint64 // of those that no other version may share: the links they have
 }
 
 func links(st fs.FileInfo) uint64 { return uint64(st.Sys().(*syscall.Stat_t).Nlink) }
 
 func (t *tree) compare() (problems []string) {
-	t.inodes, t.lone = make(map[string]uint64), make(map[string]uint64)
+	t.inodes, t.lone, t.sizes = make(map[string]uint64), make(map[string]uint64), make(map[uint64]int64)
 	missing := maps.Clone(t.expected)
 	err := filepath.WalkDir(t.root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -181,7 +201,7 @@ func (t *tree) look(path, rel string) (member, error) {
 	case st.Mode().IsRegular():
 		m["type"], m["size"] = "file", strconv.FormatInt(st.Size(), 10)
 		m["sha256digest"], err = digest(path)
-		t.inodes[rel] = raw.Ino
+		t.inodes[rel], t.sizes[raw.Ino] = raw.Ino, st.Size()
 		if st.Name() == ".ref" || st.Size() == 0 {
 			t.lone[rel] = links(st)
 		}
@@ -189,6 +209,14 @@ func (t *tree) look(path, rel string) (member, error) {
 		m["type"] = st.Mode().Type().String()
 	}
 	return m, err
+}
+
+// size is that of the content, each inode once.
+func (t *tree) size() (sum int64) {
+	for _, size := range t.sizes {
+		sum += size
+	}
+	return sum
 }
 
 func digest(path string) (string, error) {
@@ -206,7 +234,16 @@ func digest(path string) (string, error) {
 func (t *tree) links(groups [][]string) (problems []string) {
 	group := make(map[string]int)
 	for i, paths := range groups {
+		if len(paths) < 2 {
+			problems = append(problems, fmt.Sprintf("a group of links is %q", paths))
+		}
 		for _, path := range paths {
+			switch {
+			case t.inodes[path] == 0:
+				problems = append(problems, fmt.Sprintf("%q, in a group of links, is no file", path))
+			case group[path] != 0:
+				problems = append(problems, fmt.Sprintf("%q is twice in the groups of links", path))
+			}
 			group[path] = i + 1
 		}
 	}

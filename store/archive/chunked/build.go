@@ -5,12 +5,18 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"math"
 	"path"
 	"slices"
 	"strings"
 	"time"
 )
+
+// maxText is the most bytes that the names, link targets and extended attributes
+// of a table may have in all. They stay in memory, while a table that repeats
+// them takes next to nothing in the archive. A large distribution has 20 MB.
+const maxText = 64 << 20
 
 // A builder makes entries of rows, and refuses those that cannot be true of any
 // archive.
@@ -19,6 +25,7 @@ type builder struct {
 	entries []*Entry
 	names   map[string]struct{}
 	size    int64
+	text    int // bytes kept of names, targets and attributes
 
 	// The file that rows of chunks belong to, or nil.
 	file *Entry
@@ -76,6 +83,9 @@ func (b *builder) member(r *row) error {
 	if e.Xattrs, err = parseXattrs(r.Xattrs); err != nil {
 		return err
 	}
+	if b.text += e.text(); b.text > maxText {
+		return fmt.Errorf("%w: names and attributes of more than %d bytes", ErrTooBig, maxText)
+	}
 	if e.Type == tar.TypeReg {
 		err = b.regular(e, r)
 	} else if r.Digest != "" || r.Offset != 0 || r.EndOffset != 0 {
@@ -86,6 +96,15 @@ func (b *builder) member(r *row) error {
 	}
 	b.entries = append(b.entries, e)
 	return nil
+}
+
+// text is what the entry keeps in memory besides itself.
+func (e *Entry) text() int {
+	n := len(e.Name) + len(e.Linkname)
+	for name, value := range e.Xattrs {
+		n += len(name) + len(value)
+	}
+	return n
 }
 
 func tarType(name string) (byte, bool) {

@@ -11,6 +11,9 @@ import (
 // targets of 4 KiB and no more than 64 KiB for an attribute.
 const maxRow = 1 << 20
 
+// maxKeys is the most keys that a table may have: two are known.
+const maxKeys = 100
+
 // A parser reads a table row by row. Keys count as they are written, each once;
 // unknown ones are skipped. The decoder knows the grammar and limits the depth.
 type parser struct {
@@ -63,6 +66,9 @@ func (p *parser) table(maxRows int, add func(*row) error) error {
 		key, _ := t.(string) // the decoder takes nothing else for a key
 		if top[key] {
 			return bad("the key %q occurs twice", key)
+		}
+		if len(top) == maxKeys {
+			return fmt.Errorf("%w: more than %d keys", ErrTooBig, maxKeys)
 		}
 		if top[key] = true; key == "entries" {
 			err = p.rows(maxRows, add)
