@@ -79,6 +79,56 @@ func changedFiles(older, newer string) (map[string]int64, error) {
 	return changed(a, b)
 }
 
+// writeChanged makes an archive of the changed files alone.
+func (b *bench) writeChanged(to string) error {
+	files, err := b.changedFiles()
+	if err != nil {
+		return err
+	}
+	newer, err := b.in.plain(newVersion)
+	if err != nil {
+		return err
+	}
+	in, err := os.Open(newer)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	compressed, err := zstd.NewWriter(out)
+	if err != nil {
+		return errors.Join(err, out.Close())
+	}
+	archive := tar.NewWriter(compressed)
+	err = copyMembers(archive, tar.NewReader(in), func(h *tar.Header) bool {
+		return h.Typeflag == tar.TypeReg && files[path.Clean(h.Name)] > 0
+	})
+	return errors.Join(err, archive.Close(), compressed.Close(), out.Close())
+}
+
+func copyMembers(w *tar.Writer, r *tar.Reader, wanted func(*tar.Header) bool) error {
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if !wanted(h) {
+			continue
+		}
+		if err := w.WriteHeader(h); err != nil {
+			return err
+		}
+		if _, err := io.Copy(w, r); err != nil {
+			return err
+		}
+	}
+}
+
 // storedSizes reads the table of contents of a zstd:chunked archive: how many
 // bytes of the archive each file takes. It shares no code with berth. The footer is
 // described in containers/storage, pkg/chunked/internal/compression.go.

@@ -18,7 +18,7 @@ var groups = []group{
 	{"xz", 3, (*bench).installXz},
 	{"durable", 3, (*bench).installDurable},
 	{"upgrade", 4, (*bench).upgradePlain},
-	{"indexed", 4, (*bench).upgradeIndexed},
+	{"indexed", 5, (*bench).upgradeIndexed},
 	{"flatpak", 9, (*bench).againstFlatpak},
 	{"remove", 3, (*bench).removeAlone},
 	{"remove-shared", 3, (*bench).removeShared},

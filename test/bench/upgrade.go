@@ -83,18 +83,35 @@ func (b *bench) upgradeIndexed(rep *report) error {
 		read.own, err = bytesRead(filepath.Join(dir, "stdout"))
 		return err
 	}
+	copied := func(version string) func(string) error {
+		return func(dir string) error { return unpacked(filepath.Join(dir, "copy"), version) }
+	}
+	// What an upgrade takes at least, by hand and knowing what has changed.
+	changes := filepath.Join(b.scratch, "changed.tar.zst")
+	if err := b.writeChanged(changes); err != nil {
+		return err
+	}
+	defer os.Remove(changes)
 	m, err := b.compare("indexed", upgrade, b.withOld(contender{
 		name: "cp -al",
 		command: func(dir string) []string {
 			return []string{"cp", "-al", deployment(dir, oldVersion), filepath.Join(dir, "copy")}
 		},
-		after: func(dir string) error { return unpacked(filepath.Join(dir, "copy"), oldVersion) },
+		after: copied(oldVersion),
+	}), b.withOld(contender{
+		name: "cp -al, tar",
+		command: func(dir string) []string {
+			return []string{"sh", "-c", `cp -al "$0" "$1" && tar --zstd -xf "$2" -C "$1"`,
+				deployment(dir, oldVersion), filepath.Join(dir, "copy"), changes}
+		},
+		after: copied(newVersion),
 	}))
 	if err != nil {
 		return err
 	}
 	const work = "upgrade from an indexed archive --no-sync"
-	rep.add(m, faster(work, "cp -al of the old version", 1.5, m[0], m[1]), read, lean(work, m[0]))
+	rep.add(m, faster(work, "cp -al of the old version", 1.5, m[0], m[1]),
+		faster(work, "cp -al, and tar --zstd -xf of only what has changed", 0, m[0], m[2]), read, lean(work, m[0]))
 	return nil
 }
 
