@@ -4,7 +4,7 @@ set -euo pipefail
 
 # command:package, for every program that is called
 needed="
-bwrap:bubblewrap flatpak:flatpak bsdtar:libarchive-tools mtree:mtree-netbsd mmdebstrap:mmdebstrap
+bwrap:bubblewrap flatpak:flatpak ostree:ostree bsdtar:libarchive-tools mtree:mtree-netbsd mmdebstrap:mmdebstrap
 mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs strace:strace busybox:busybox-static
 tar:tar zstd:zstd xz:xz-utils bzip2:bzip2 gzip:gzip setfattr:attr setpriv:util-linux unshare:util-linux
 flock:util-linux losetup:mount mount:mount script:bsdutils /usr/bin/python3:python3

@@ -20,11 +20,18 @@ func flatpakArch() string {
 	return "x86_64"
 }
 
+func flatpakRef() string { return flatpakName + "/" + flatpakArch() + "/" + flatpakBranch }
+
+func named(c contender, name string) contender {
+	c.name = name
+	return c
+}
+
 // flatpakRepositories are of the same trees: one that has the older version
 // alone, and one to which the newer was added.
 func (b *bench) flatpakRepositories() (older, newer string, err error) {
 	metadata := filepath.Join(b.scratch, "metadata")
-	ref := flatpakName + "/" + flatpakArch() + "/" + flatpakBranch
+	ref := flatpakRef()
 	keys := fmt.Sprintf("[Runtime]\nname=%s\nruntime=%s\nsdk=%s\n", flatpakName, ref, ref)
 	if err := os.WriteFile(metadata, []byte(keys), 0o644); err != nil {
 		return "", "", err
@@ -141,7 +148,6 @@ func (b *bench) againstFlatpak(rep *report) error {
 	uninstall := b.flatpak("flatpak uninstall", older, true, flatpakHome.uninstall)
 	uninstall.after = func(dir string) error { return gone(flatpakHome{dir}.path("user/runtime/" + flatpakName)) }
 
-	named := func(c contender, name string) contender { c.name = name; return c }
 	m, err := b.compare("flatpak",
 		named(b.withOld(b.install(b.in.zst(newVersion), newVersion, "--switch")), "berth upgrade"), update,
 		named(b.install(b.in.zst(oldVersion), oldVersion), "berth install"), install,

@@ -20,6 +20,7 @@ var groups = []group{
 	{"upgrade", 4, (*bench).upgradePlain},
 	{"indexed", 5, (*bench).upgradeIndexed},
 	{"flatpak", 9, (*bench).againstFlatpak},
+	{"ostree", 9, (*bench).againstOSTree},
 	{"remove", 3, (*bench).removeAlone},
 	{"remove-shared", 3, (*bench).removeShared},
 	{"exec", 2, (*bench).launchExec},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -30,6 +29,7 @@ var programs = []struct {
 	{"rm", []string{"--version"}},
 	{"bwrap", []string{"--version"}},
 	{"flatpak", []string{"--version"}},
+	{"ostree", []string{"--version"}},
 }
 
 func needPrograms() error {
@@ -83,10 +83,19 @@ func lookAtMachine(ctx context.Context, b *bench) ([]fact, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot ask %s for its version: %w", p.name, err)
 		}
-		line, _, _ := bytes.Cut(out, []byte("\n"))
-		facts = append(facts, fact{p.name, strings.Trim(string(line), "* ")})
+		facts = append(facts, fact{p.name, versionIn(string(out))})
 	}
 	return facts, nil
+}
+
+// versionIn is the first line that has a number.
+func versionIn(output string) string {
+	for line := range strings.Lines(output) {
+		if strings.ContainsAny(line, "0123456789") {
+			return strings.Trim(line, "* \n")
+		}
+	}
+	return "unknown"
 }
 
 // processor is the model as /proc/cpuinfo has it. Not every architecture does.

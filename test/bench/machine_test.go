@@ -27,3 +27,16 @@ func TestFileSystemOfThisMachine(t *testing.T) {
 		t.Error("the mount of the temporary directory was not found")
 	}
 }
+
+func TestVersionIn(t *testing.T) {
+	for output, want := range map[string]string{
+		"tar (GNU tar) 1.34\nCopyright\n":                     "tar (GNU tar) 1.34",
+		"*** Zstandard CLI v1.5.4 ***\n":                      "Zstandard CLI v1.5.4",
+		"libostree:\n Version: '2022.7'\n Features:\n  - a\n": "Version: '2022.7'",
+		"": "unknown",
+	} {
+		if got := versionIn(output); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -124,7 +124,8 @@ Last made %s, with %s. Lower is better: a ratio is berth's figure divided by the
 - Before an upgrade or a removal, the older version is installed, which is not timed.
 - Changed files are those of the newer archive that have no equal in the older one by content, mode and time. Disk space
   is what the file system has allocated, each file counted once.
-- Flatpak installs the same trees for one user, from a repository on the same file system.
+- Flatpak installs the same trees for one user, from a repository on the same file system. OSTree pulls the same commits
+  into a repository of its own and checks them out by hard links.
 - A missed target is a row here, and no failure.
 
 `, r.summary(), mib(r.memoryFloor))

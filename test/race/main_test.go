@@ -48,7 +48,7 @@ func testMain(m *testing.M) int {
 		*seed = rand.Uint64N(1e6)
 	}
 	if *duration == 0 {
-		if *duration = 50 * time.Second; *long {
+		if *duration = time.Minute; *long {
 			*duration = 10 * time.Minute
 		}
 	}
