@@ -42,7 +42,27 @@ func (a *app) run(ctx context.Context, args []string) error {
 		ctx, stop = interruptible(ctx)
 		defer stop()
 	}
-	return c.RunContext(ctx, args)
+	// What prints the help and the version drops the error.
+	out := &printer{w: a.out}
+	c.Writer = out
+	if err := c.RunContext(ctx, args); err != nil || out.err == nil {
+		return err
+	}
+	return fmt.Errorf("cannot print: %w", out.err)
+}
+
+// A printer remembers the first error of its writer.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) Write(text []byte) (int, error) {
+	n, err := p.w.Write(text)
+	if p.err == nil {
+		p.err = err
+	}
+	return n, err
 }
 
 func (a *app) commands() *cli.App {
@@ -65,6 +85,10 @@ func (a *app) commands() *cli.App {
 		Before: func(*cli.Context) error {
 			if a.user && a.system {
 				return usageError("--user and --system exclude each other")
+			}
+			// The system's store is no substitute for somebody's own.
+			if a.user && a.storeDir == "" && userStore() == "" {
+				return usageError("--user: neither HOME nor XDG_DATA_HOME says where your own store is")
 			}
 			return nil
 		},

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"berth/store"
 )
 
 // arrange puts flags where the flag parser looks for them: the global ones
@@ -43,8 +46,15 @@ func arrange(c *cli.App, args []string) (arranged []string, cmd *cli.Command) {
 			flag = findFlag(cmd.Flags, arg)
 		}
 		*to = append(*to, arg)
-		if takesValue(flag) && !strings.Contains(arg, "=") && i+1 < len(args) {
-			i++
+		if takesValue(flag) && !strings.Contains(arg, "=") {
+			if i++; i == len(args) {
+				// For the parser to say so: what is arranged behind the flag
+				// would be its value.
+				if to == &own {
+					return []string{args[0], cmd.Name, arg}, cmd
+				}
+				return []string{args[0], arg}, cmd
+			}
 			*to = append(*to, args[i])
 		}
 	}
@@ -72,4 +82,14 @@ func takesValue(f cli.Flag) bool {
 	}
 	_, isBool := f.(*cli.BoolFlag)
 	return !isBool
+}
+
+// checkNames refuses what can be no name of a runtime.
+func checkNames(names []string) error {
+	for _, name := range names {
+		if !store.ValidName(name) {
+			return fmt.Errorf("%w: %q is no name of a runtime", store.ErrBadRef, name)
+		}
+	}
+	return nil
 }

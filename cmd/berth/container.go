@@ -243,6 +243,9 @@ func searchPath(callers string) string {
 // lookPath tells whether bwrap will find the command, which it reports with a
 // status of its own if not. The error is exec.ErrNotFound or fs.ErrPermission.
 func (c *container) lookPath(command, searchPath string) error {
+	if command == "" {
+		return exec.ErrNotFound // and not the directories of the search path
+	}
 	if strings.Contains(command, "/") {
 		if !path.IsAbs(command) {
 			command = path.Join(c.workDir, command)

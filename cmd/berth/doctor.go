@@ -50,7 +50,7 @@ func (a *app) tryLockCommand() *cli.Command {
 type findingJSON struct {
 	Bad  bool   `json:"bad"`
 	What string `json:"what"`
-	Do   string `json:"do,omitempty"`
+	Do   string `json:"do"`
 }
 
 func (a *app) runDoctor(ctx context.Context) error {
@@ -87,7 +87,7 @@ func (a *app) runDoctor(ctx context.Context) error {
 		if do == "" {
 			do = "-"
 		}
-		rows = append(rows, []string{f.What, do, word})
+		rows = append(rows, []string{safe(f.What), do, word})
 	}
 	if a.json {
 		err = a.printJSON(documents)

@@ -45,6 +45,9 @@ Example: berth gc --dry-run`,
 				return err
 			}
 			opt.names = c.Args().Slice()
+			if err := checkNames(opt.names); err != nil {
+				return err
+			}
 			return a.runGC(c.Context, opt)
 		},
 	})

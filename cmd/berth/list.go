@@ -42,8 +42,8 @@ type deploymentJSON struct {
 	Size        int64      `json:"size"`
 	InstalledAt *time.Time `json:"installed_at"`
 	ActivatedAt *time.Time `json:"activated_at"`
-	DeferredAt  *time.Time `json:"deferred_at,omitempty"`
-	Error       string     `json:"error,omitempty"`
+	DeferredAt  *time.Time `json:"deferred_at"`
+	Error       string     `json:"error"`
 }
 
 func (a *app) runList(ctx context.Context, name string) error {

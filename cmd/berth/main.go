@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,9 +23,14 @@ func Main() int {
 	return a.exit(a.run(context.Background(), os.Args))
 }
 
-// interruptible is a context that ends with the signals that end programs.
+// interruptible is a context that ends with the signals that end programs. A
+// later signal ends the program itself, because some waits are deaf to a
+// context: that for the writer of a fifo, for instance. At first they pass,
+// because timeout(1) sends every signal twice.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(ctx, heeded(os.Interrupt, unix.SIGTERM, unix.SIGHUP)...)
+	ctx, stop := signal.NotifyContext(ctx, heeded(os.Interrupt, unix.SIGTERM, unix.SIGHUP)...)
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
+	return ctx, stop
 }
 
 // heeded leaves out the signals that we were started to ignore, by nohup(1) or

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -63,6 +64,10 @@ type packJSON struct {
 }
 
 func (a *app) runPack(ctx context.Context, opt packOptions) (err error) {
+	// The rename would replace a device or a link, too.
+	if info, err := os.Lstat(opt.output); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("cannot write %q: no regular file: %w", opt.output, fs.ErrExist)
+	}
 	pack, done, err := a.packer(ctx, opt)
 	if err != nil {
 		return err
@@ -115,6 +120,9 @@ func (a *app) packer(ctx context.Context, opt packOptions) (pack func(io.Writer)
 	if err != nil {
 		return nil, nil, err
 	}
+	if artifact.Directory != "" && within(artifact.Directory, filepath.Dir(opt.output)) {
+		return nil, nil, usageError(fmt.Sprintf("%q lies in the directory that is to be packed", opt.output))
+	}
 	return func(w io.Writer) (archive.Packed, error) {
 		if artifact.Directory != "" {
 			return archive.PackDirectory(ctx, artifact.Directory, w, opt.level)
@@ -145,6 +153,31 @@ func (a *app) versionPacker(ctx context.Context, opt packOptions) (pack func(io.
 	return func(w io.Writer) (archive.Packed, error) {
 		return archive.PackDirectory(ctx, filepath.Dir(held.Files()), w, opt.level, "files", "metadata")
 	}, func() { held.Release() }, nil
+}
+
+// within tells whether the directory dir is below top, or the same: however
+// they are named.
+func within(top, dir string) bool {
+	want, err := os.Stat(top)
+	if err != nil {
+		return false
+	}
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return false
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return false
+	}
+	for {
+		if info, err := os.Stat(dir); err == nil && os.SameFile(want, info) {
+			return true
+		}
+		if dir == filepath.Dir(dir) {
+			return false
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // counter is a writer that only counts.

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"berth/store"
 )
@@ -54,6 +55,12 @@ func (a *app) runRun(ctx context.Context, opt execOptions) error {
 		}
 		argv := append([]string{"bwrap"}, box.arguments()...)
 		argv = append(append(argv, "--"), opt.argv...)
+		// bwrap counts the command's arguments with its own, and of too many makes
+		// its own exit status.
+		const most = 9000
+		if len(argv)-1 > most {
+			return launch{}, cannotRun(opt.argv[0], fmt.Errorf("bubblewrap takes no more than %d arguments: %w", most, unix.E2BIG))
+		}
 		return launch{path: bwrap, argv: argv, files: box.files, env: []string{"PATH=" + search}}, nil
 	})
 }

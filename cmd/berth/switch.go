@@ -26,8 +26,7 @@ Example: berth switch sniper@0.20191108.0`,
 				if err := s.Switch(ctx, ref); err != nil {
 					return err
 				}
-				a.note("%s is current", ref)
-				return nil
+				return a.changed(ref, "%s is current")
 			})
 		},
 	})
@@ -58,8 +57,7 @@ Example: berth rollback sniper`,
 				if err != nil {
 					return err
 				}
-				a.note("%s is current", to)
-				return nil
+				return a.changed(to, "%s is current")
 			})
 		},
 	})
@@ -98,10 +96,23 @@ func (a *app) remark(change func(*store.Store, context.Context, store.Ref) (stor
 			if err != nil {
 				return err
 			}
-			a.note(done, ref)
-			return nil
+			return a.changed(ref, done)
 		})
 	}
+}
+
+type refJSON struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// changed says what was done to a version.
+func (a *app) changed(ref store.Ref, done string) error {
+	if a.json {
+		return a.printJSON(refJSON{ref.Name, ref.Version})
+	}
+	a.note(done, ref)
+	return nil
 }
 
 // versionArg is the only argument, a ref with a version.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"berth/gc"
 	"berth/store"
 	"berth/store/source"
 )
@@ -56,6 +57,7 @@ func (a *app) runUpgrade(ctx context.Context, names []string) error {
 		}
 	}
 	if a.json {
+		out.add(gc.Result{}) // nothing may have been collected
 		if err := a.printJSON(out); err != nil {
 			return err
 		}
@@ -72,13 +74,8 @@ func (a *app) runUpgrade(ctx context.Context, names []string) error {
 // upgradable are the runtimes that were named, or the installed ones that have
 // a channel.
 func (a *app) upgradable(names []string) ([]string, error) {
-	for _, name := range names {
-		if !store.ValidName(name) {
-			return nil, fmt.Errorf("%w: %q is no name of a runtime", store.ErrBadRef, name)
-		}
-	}
 	if len(names) > 0 {
-		return names, nil
+		return names, checkNames(names)
 	}
 	cfg, err := a.config()
 	if err != nil {

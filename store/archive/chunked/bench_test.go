@@ -62,3 +62,32 @@ func BenchmarkReader(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkContent reads every file by itself, with the tools that the one
+// before has left, and with new ones.
+func BenchmarkContent(b *testing.B) {
+	archive, s := packFull(b, members(b, benchArchive))
+	x, err := Open(bytes.NewReader(archive), s.Size, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, kept := range map[string]bool{"kept": true, "new": false} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, e := range x.Entries() {
+					r, err := x.Content(e)
+					if err == nil {
+						_, err = io.Copy(io.Discard, r)
+					}
+					if err != nil {
+						b.Fatal(err)
+					}
+					if !kept {
+						x.idle = nil
+					}
+				}
+			}
+		})
+	}
+}
