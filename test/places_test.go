@@ -91,3 +91,21 @@ func TestEveryUseDefersOnEveryFileSystem(t *testing.T) {
 		})
 	}
 }
+
+// What a failed attempt to repair from installed files has left is out of the
+// way of the archive: btrfs shows a directory's descriptor only the names that
+// were there when it was opened.
+func TestRepairFromTheOriginOnEveryFileSystem(t *testing.T) {
+	for name, make := range places {
+		t.Run(name, func(t *testing.T) {
+			w := newWorldIn(t, make(t))
+			w.install("1.0")
+			if err := os.Remove(filepath.Join(w.files("demo@1.0"), "version")); err != nil {
+				t.Fatal(err)
+			}
+			w.must(0, "repair", "demo@1.0")
+			w.must(0, "verify", "demo@1.0")
+			w.empty()
+		})
+	}
+}
