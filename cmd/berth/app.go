@@ -16,6 +16,7 @@ type app struct {
 	out, err io.Writer
 	// Whether a person reads them.
 	outTerminal, errTerminal bool
+	errWidth                 func() int // columns
 
 	storeDir, configFile string
 	user, system         bool
@@ -29,6 +30,12 @@ func newApp(out, err *os.File) *app {
 		out: out, err: err,
 		outTerminal: term.IsTerminal(int(out.Fd())),
 		errTerminal: term.IsTerminal(int(err.Fd())),
+		errWidth: func() int {
+			if width, _, err := term.GetSize(int(err.Fd())); err == nil && width > 0 {
+				return width
+			}
+			return 80
+		},
 	}
 }
 

@@ -81,7 +81,7 @@ func (a *app) runPack(ctx context.Context, opt packOptions) (err error) {
 	}
 	defer os.Remove(out.Name())
 	defer out.Close()
-	meter := a.meter("packing "+name, -1)
+	meter := a.meter(fmt.Sprintf("packing %+q", name), -1)
 	sum := sha256.New()
 	packed, err := pack(io.MultiWriter(out, sum, counter(meter.add)))
 	meter.stop()

@@ -1,19 +1,24 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
 )
 
 // A meter shows how far a piece of work has come, if somebody watches and it
 // takes longer than a second.
+//
+// It is one line, drawn here: the libraries for it compile regular expressions
+// when they are loaded, which every start of exec and run would pay for.
 type meter struct {
-	done atomic.Int64
-	quit chan struct{} // closed to end it; nil if nobody watches
-	over chan struct{} // closed when the last line is erased
+	done  atomic.Int64
+	label string
+	total int64
+	quit  chan struct{} // closed to end it; nil if nobody watches
+	over  chan struct{} // closed when the line is erased
 }
 
 const (
@@ -24,19 +29,11 @@ const (
 // meter begins to measure work of total bytes, -1 if that is not known. The
 // caller stops it before anything else is printed.
 func (a *app) meter(label string, total int64) *meter {
-	m := &meter{}
-	if !a.errTerminal || a.quiet {
-		return m
+	m := &meter{label: label, total: total}
+	if a.errTerminal && !a.quiet {
+		m.quit, m.over = make(chan struct{}), make(chan struct{})
+		go m.show(a.err, a.errWidth)
 	}
-	m.quit, m.over = make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(m.over)
-		select {
-		case <-m.quit:
-		case <-time.After(meterAfter):
-			m.show(mpb.New(mpb.WithOutput(a.err), mpb.WithAutoRefresh()), label, total)
-		}
-	}()
 	return m
 }
 
@@ -50,28 +47,47 @@ func (m *meter) stop() {
 	}
 }
 
-func (m *meter) show(p *mpb.Progress, label string, total int64) {
-	known := total > 0
-	tail := []decor.Decorator{decor.CurrentKibiByte("% .1f")}
-	if known {
-		tail = []decor.Decorator{decor.CountersKibiByte("% .1f / % .1f"), decor.Percentage(decor.WC{W: 5})}
+func (m *meter) show(w io.Writer, width func() int) {
+	defer close(m.over)
+	select {
+	case <-m.quit:
+		return
+	case <-time.After(meterAfter):
 	}
-	bar := p.New(max(total, 0), mpb.BarStyle(), mpb.BarRemoveOnComplete(),
-		mpb.PrependDecorators(decor.Name(label+" ")), mpb.AppendDecorators(tail...))
+	// Back to the first column, and erase from there: ECMA-48, EL.
+	const erase = "\r\x1b[K"
+	defer io.WriteString(w, erase)
 	ticker := time.NewTicker(meterEvery)
 	defer ticker.Stop()
 	for {
+		io.WriteString(w, erase+meterLine(m.label, m.done.Load(), m.total, width()))
 		select {
 		case <-m.quit:
-			bar.Abort(true)
-			p.Wait()
 			return
 		case <-ticker.C:
-			n := m.done.Load()
-			if known {
-				n = min(n, total-1) // it is over when stop says so
-			}
-			bar.SetCurrent(n)
 		}
 	}
+}
+
+// meterLine, of an ASCII label, fits into a terminal of width columns: what does not is left out,
+// the bar before the label.
+func meterLine(label string, done, total int64, width int) string {
+	const least = 10 // columns of a bar that says something
+	count := size(done)
+	if total > 0 {
+		done = min(done, total)
+		all := size(total)
+		count = fmt.Sprintf("%*s / %s %3d %%", len(all), size(done), all, 100*done/total)
+	}
+	// The last column stays free, or else some terminals wrap.
+	room := width - 1 - len(label) - len(" [] ") - len(count)
+	if total > 0 && room >= least {
+		filled := int(float64(room) * float64(done) / float64(total))
+		return fmt.Sprintf("%s [%s%s] %s", label, strings.Repeat("=", filled), strings.Repeat(" ", room-filled), count)
+	}
+	line := label + " " + count
+	if len(line) >= width {
+		line = count
+	}
+	return line[:min(len(line), max(width-1, 0))]
 }
