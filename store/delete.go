@@ -27,12 +27,7 @@ func (s *Store) deleteTree(ctx context.Context, c *condemned) (freed int64, err 
 			return w.freed.Load(), err
 		}
 	}
-	again, err := c.dir.openDir(".")
-	if err != nil {
-		return w.freed.Load(), err
-	}
-	defer again.Close()
-	if err := w.content(again); err != nil {
+	if err := w.content(c.dir); err != nil {
 		return w.freed.Load(), err
 	}
 	// The trash is the store's: its mode is not for a deletion to change.
@@ -79,14 +74,13 @@ func (w *deletion) ref(tree dir, at string) error {
 	return err
 }
 
-// content deletes what is in a directory that has just been opened. Directories
-// in it get a goroutine of their own while there is room, and are gone when it
-// returns.
+// content deletes what is in a directory. Directories in it get a goroutine of
+// their own while there is room, and are gone when it returns.
 func (w *deletion) content(d dir) error {
 	if w.ctx.Err() != nil {
 		return context.Cause(w.ctx)
 	}
-	list, err := d.ReadDir(-1)
+	list, err := d.entries()
 	if err != nil {
 		return ignoreMissing(err)
 	}

@@ -171,7 +171,9 @@ func (d dir) rmdir(name string) error {
 // sync makes the names in the directory durable.
 func (d dir) sync() error { return d.Sync() }
 
-// entries lists the directory, sorted, from its start at every call.
+// entries lists the directory as it is now, sorted. It is opened once more for
+// that: a listing goes on where the last one ended, and btrfs shows a
+// descriptor only the names that were there when it was opened.
 func (d dir) entries() ([]fs.DirEntry, error) {
 	again, err := d.openDir(".")
 	if err != nil {
@@ -182,12 +184,8 @@ func (d dir) entries() ([]fs.DirEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	sortEntries(list)
-	return list, nil
-}
-
-func sortEntries(list []fs.DirEntry) {
 	slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return list, nil
 }
 
 // writeFile makes or replaces a small regular file, mode 0644: its content is

@@ -79,7 +79,7 @@ func (s *Store) rebuild(ctx context.Context, st *stage, d *Deployment, opt Insta
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := s.emptyTree(ctx, tree); err != nil {
+		if err := newDeletion(ctx, nil).content(tree); err != nil {
 			return err
 		}
 		if err := s.fromOrigin(ctx, tree, d, opt); err != nil {
@@ -93,18 +93,6 @@ func (s *Store) rebuild(ctx context.Context, st *stage, d *Deployment, opt Insta
 		}
 	}
 	return s.replace(ctx, st, *d)
-}
-
-// emptyTree deletes what a failed attempt has left in a stage's tree. It opens
-// the tree once more: btrfs shows a descriptor only the names that were there
-// when it was opened.
-func (s *Store) emptyTree(ctx context.Context, tree dir) error {
-	again, err := tree.openDir(".")
-	if err != nil {
-		return err
-	}
-	defer again.Close()
-	return newDeletion(ctx, nil).content(again)
 }
 
 // fromOrigin unpacks the archive once more that the deployment came from.

@@ -151,25 +151,13 @@ func isNestedRef(e fs.DirEntry) bool { return e.Name() == refFile && e.Type().Is
 // symlink and no mount: open is openSameMount, or openOwnDir for what is to be
 // deleted. What somebody else deletes meanwhile is left out.
 func walkDirs(ctx context.Context, d dir, rel string, open func(dir, string) (dir, error), fn func(d dir, rel string, list []fs.DirEntry) error) error {
-	again, err := d.openDir(".")
-	if err != nil {
-		return ignoreMissing(err)
-	}
-	defer again.Close()
-	return walkOpened(ctx, again, rel, open, fn)
-}
-
-// walkOpened walks a directory that has just been opened, and is read for the
-// first time.
-func walkOpened(ctx context.Context, d dir, rel string, open func(dir, string) (dir, error), fn func(d dir, rel string, list []fs.DirEntry) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	list, err := d.ReadDir(-1)
+	list, err := d.entries()
 	if err != nil {
 		return ignoreMissing(err)
 	}
-	sortEntries(list)
 	if err := fn(d, rel, list); err != nil {
 		return err
 	}
@@ -184,7 +172,7 @@ func walkOpened(ctx context.Context, d dir, rel string, open func(dir, string) (
 		if err != nil {
 			return err
 		}
-		err = walkOpened(ctx, sub, path.Join(rel, e.Name()), open, fn)
+		err = walkDirs(ctx, sub, path.Join(rel, e.Name()), open, fn)
 		sub.Close()
 		if err != nil {
 			return err

@@ -42,9 +42,11 @@ func mount(t *testing.T, at string, args ...string) {
 
 // places are file systems of every kind that a store may be on.
 var places = map[string]func(t *testing.T) string{
-	"ext4":  func(t *testing.T) string { return loop(t, 64, "mkfs.ext4", "-q", "-F") },
-	"xfs":   func(t *testing.T) string { return loop(t, 320, "mkfs.xfs", "-q", "-f") },
-	"btrfs": func(t *testing.T) string { return loop(t, 128, "mkfs.btrfs", "-q", "-f") },
+	"ext4": func(t *testing.T) string { return loop(t, 64, "mkfs.ext4", "-q", "-F") },
+	// Whose listings do not tell a directory from a file.
+	"ext4 without file types": func(t *testing.T) string { return loop(t, 64, "mkfs.ext4", "-q", "-F", "-O", "^filetype") },
+	"xfs":                     func(t *testing.T) string { return loop(t, 320, "mkfs.xfs", "-q", "-f") },
+	"btrfs":                   func(t *testing.T) string { return loop(t, 128, "mkfs.btrfs", "-q", "-f") },
 	"btrfs subvolume": func(t *testing.T) string {
 		top := loop(t, 128, "mkfs.btrfs", "-q", "-f")
 		sub := filepath.Join(top, "sub")

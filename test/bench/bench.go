@@ -34,6 +34,7 @@ type bench struct {
 	revision string   // of the program
 	scratch  string   // on the file system to measure on; deleted at the end
 	env      []string // of every command
+	trees    int      // that a round of the group has on the disk at once, at most
 }
 
 func newBench(ctx context.Context, opt options) (*bench, error) {
@@ -113,15 +114,26 @@ func (b *bench) berthArgs(dir string, args ...string) []string {
 // compare measures the contenders in turn, after a round that does not count.
 func (b *bench) compare(group string, contenders ...contender) ([]measured, error) {
 	results := make([]measured, len(contenders))
+	top := filepath.Join(b.scratch, "rounds")
+	if err := b.rest(); err != nil {
+		return nil, err
+	}
 	for round := range b.rounds + 1 {
 		if round == 0 {
 			b.say("%s: the round that does not count", group)
 		} else {
 			b.say("%s: round %d of %d", group, round, b.rounds)
 		}
-		top := filepath.Join(b.scratch, "round")
+		if round > 0 && b.needSpace() != nil {
+			if err := b.discard(top); err != nil {
+				return nil, err
+			}
+			if err := b.rest(); err != nil {
+				return nil, err
+			}
+		}
 		for i, c := range contenders {
-			dir := filepath.Join(top, fmt.Sprint(i))
+			dir := filepath.Join(top, fmt.Sprint(round), fmt.Sprint(i))
 			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return nil, err
 			}
@@ -135,11 +147,8 @@ func (b *bench) compare(group string, contenders ...contender) ([]measured, erro
 				results[i].samples = append(results[i].samples, s)
 			}
 		}
-		if err := b.discard(top); err != nil {
-			return nil, err
-		}
 	}
-	return results, nil
+	return results, b.discard(top)
 }
 
 func (b *bench) once(c contender, dir string) (s sample, err error) {
@@ -173,13 +182,19 @@ func (b *bench) once(c contender, dir string) (s sample, err error) {
 	return samples[0][0], nil
 }
 
-// discard deletes what a round has left, and waits: an ext4 without a journal
-// is slow to make files for five seconds after it has deleted some
-// (recently_deleted in fs/ext4/ialloc.c), longer if that is not on the disk.
+// discard deletes what rounds have left.
 func (b *bench) discard(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
+	return b.sync()
+}
+
+// rest waits until an ext4 without a journal uses again what was deleted. For
+// a minute it does not, and searches past each such inode whenever it makes a
+// file (recently_deleted in fs/ext4/ialloc.c), which takes several times as
+// long.
+func (b *bench) rest() error {
 	if err := b.sync(); err != nil {
 		return err
 	}
@@ -238,13 +253,13 @@ func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
 }
 
-// needSpace refuses early what would fail in the middle.
-func (b *bench) needSpace(trees int) error {
+// needSpace refuses early what would fail in the middle of a round.
+func (b *bench) needSpace() error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(b.scratch, &st); err != nil {
 		return fmt.Errorf("cannot see how much space is free: %w", err)
 	}
-	need := int64(trees) * b.in.size * 5 / 4
+	need := int64(b.trees) * b.in.size * 5 / 4
 	if free := int64(st.Bavail) * st.Bsize; free < need {
 		return fmt.Errorf("%s has %s free, and %s are needed", b.fs, mib(free), mib(need))
 	}

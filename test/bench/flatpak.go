@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 )
 
 const (
@@ -151,15 +152,18 @@ func (b *bench) againstFlatpak(rep *report) error {
 	m, err := b.compare("flatpak",
 		named(b.withOld(b.install(b.in.zst(newVersion), newVersion, "--switch")), "berth upgrade"), update,
 		named(b.install(b.in.zst(oldVersion), oldVersion), "berth install"), install,
-		named(b.remover(), "berth remove"), uninstall,
 	)
 	if err != nil {
 		return err
 	}
-	rep.add(m,
+	removals, err := b.compare("flatpak", named(b.remover(), "berth remove"), uninstall)
+	if err != nil {
+		return err
+	}
+	rep.add(slices.Concat(m, removals),
 		faster("upgrade from .tar.zst", "flatpak update from a local repository", 0.7, m[0], m[1]),
 		faster("install .tar.zst", "flatpak install from a local repository", 0, m[2], m[3]),
-		faster("remove a version that shares nothing", "flatpak uninstall", 0, m[4], m[5]),
+		faster("remove a version that shares nothing", "flatpak uninstall", 0, removals[0], removals[1]),
 	)
 	return nil
 }

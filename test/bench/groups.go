@@ -8,7 +8,7 @@ import (
 // A group is measured together, so that what it compares takes turns.
 type group struct {
 	name    string
-	trees   int // that are on the disk at once, at most
+	trees   int // that a round has on the disk at once, at most
 	measure func(*bench, *report) error
 }
 
@@ -45,7 +45,8 @@ func (b *bench) measureAll(rep *report) error {
 		if len(b.groups) > 0 && !slices.Contains(b.groups, g.name) {
 			continue
 		}
-		if err := b.needSpace(g.trees); err != nil {
+		b.trees = g.trees
+		if err := b.needSpace(); err != nil {
 			return fmt.Errorf("%s: %w", g.name, err)
 		}
 		if err := g.measure(b, rep); err != nil {

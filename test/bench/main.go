@@ -27,14 +27,14 @@ type options struct {
 	rounds   int           // that count
 	launches int           // of a short command, in place of rounds
 	groups   []string      // none is all
-	settle   time.Duration // after each deletion
+	settle   time.Duration // after deletions
 }
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == measureArgument {
 		os.Exit(serveMeasure(os.Stdin, os.Stdout, os.Stderr))
 	}
-	opt := options{launches: 50, settle: 6 * time.Second}
+	opt := options{launches: 50, settle: 65 * time.Second}
 	var groups string
 	flag.StringVar(&opt.runtimes, "runtimes", "build/full", "`DIR` with the two runtimes, as test/runtime/build.sh makes them")
 	flag.StringVar(&opt.work, "work", "build/bench", "`DIR` that keeps what is derived from the runtimes")

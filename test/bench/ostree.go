@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 )
 
 // ostree installs by hand what Flatpak does: it pulls the commit of a tree from
@@ -81,15 +82,18 @@ func (b *bench) againstOSTree(rep *report) error {
 	m, err := b.compare("ostree",
 		named(b.withOld(b.install(b.in.zst(newVersion), newVersion, "--switch")), "berth upgrade"), update,
 		named(b.install(b.in.zst(oldVersion), oldVersion), "berth install"), install,
-		named(b.remover(), "berth remove"), remove,
 	)
 	if err != nil {
 		return err
 	}
-	rep.add(m,
+	removals, err := b.compare("ostree", named(b.remover(), "berth remove"), remove)
+	if err != nil {
+		return err
+	}
+	rep.add(slices.Concat(m, removals),
 		faster("upgrade from .tar.zst", "ostree pull-local, checkout, sync -f", 0, m[0], m[1]),
 		faster("install .tar.zst", "ostree pull-local, checkout, sync -f", 0, m[2], m[3]),
-		faster("remove a version that shares nothing", "rm -rf of the checkout, ostree prune", 0, m[4], m[5]),
+		faster("remove a version that shares nothing", "rm -rf of the checkout, ostree prune", 0, removals[0], removals[1]),
 	)
 	return nil
 }

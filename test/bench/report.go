@@ -115,9 +115,9 @@ Last made %s, with %s. Lower is better: a ratio is berth's figure divided by the
 - Both sides give the same promise: `+"`--no-sync`"+` is compared with programs that do not sync, and berth's default,
   which does, with `+"`sync -f`"+` afterwards, or with Flatpak, which syncs by itself. Only `+"`remove`"+` promises more than
   `+"`rm -rf`"+`: it syncs what it renames.
-- Archives are in the page cache. What a run has written goes to the disk before the next one starts, and what a round
-  has left is deleted, six seconds before the next round: ext4 without a journal is slow to make files for five seconds
-  after it has deleted some. Every run has a new directory.
+- Archives are in the page cache. What a run has written goes to the disk before the next one starts. Every run has a new
+  directory, and nothing is deleted before all rounds are over, and a minute has gone by before the next comparison: for
+  that long an ext4 without a journal takes several times as long to make files where some were deleted.
 - berth is built as it is released. It has an empty configuration and a store of its own.
 - Time is taken around the start and the end of a process. CPU is user and system time of the process and its children,
   memory (resident) that of the largest of them. Memory below %s cannot be told from that.
