@@ -100,6 +100,50 @@ func TestHostile(t *testing.T) {
 	})
 }
 
+// sign corrects the checksum of the header that an archive begins with.
+func sign(archive []byte) {
+	copy(archive[148:156], "        ")
+	sum := 0
+	for _, b := range archive[:blockSize] {
+		sum += int(b)
+	}
+	copy(archive[148:], fmt.Sprintf("%06o\x00 ", sum))
+}
+
+// TestSizes has sizes that are none, or more than there is.
+func TestSizes(t *testing.T) {
+	for name, c := range map[string]struct {
+		field string // of twelve bytes
+		kind  byte
+		want  error
+	}{
+		"negative":                {strings.Repeat("\xff", 12), tar.TypeReg, ErrFormat},
+		"least":                   {"\xff\xff\xff\xff\x80\x00\x00\x00\x00\x00\x00\x00", tar.TypeReg, ErrFormat},
+		"greatest":                {"\x80\x00\x00\x00\x7f\xff\xff\xff\xff\xff\xff\xff", tar.TypeReg, ErrTooBig},
+		"more than 64 bits":       {"\x80\xff" + strings.Repeat("\x00", 10), tar.TypeReg, ErrFormat},
+		"octal":                   {"77777777777\x00", tar.TypeReg, ErrTooBig},
+		"no number":               {"-1234567890\x00", tar.TypeReg, ErrFormat},
+		"of a directory":          {"77777777777\x00", tar.TypeDir, nil},
+		"of an extended header":   {"77777777777\x00", tar.TypeXHeader, ErrFormat},
+		"of a GNU name":           {"77777777777\x00", tar.TypeGNULongName, ErrFormat},
+		"negative, of a GNU name": {strings.Repeat("\xff", 12), tar.TypeGNULongName, ErrFormat},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := file("a", "")
+			m.Format, m.ModTime = tar.FormatGNU, time.Unix(0, 0)
+			x := pack(t, m)
+			copy(x[124:136], c.field)
+			x[156] = c.kind
+			sign(x)
+			_, at, err := unpack(t, x, Options{MaxSize: 1 << 30})
+			wantError(t, err, c.want, "")
+			if s := du(t, at); s > 1<<20 {
+				t.Errorf("%d bytes were written", s)
+			}
+		})
+	}
+}
+
 // TestZeroBytes has names that archive/tar will not write.
 func TestZeroBytes(t *testing.T) {
 	record := func(s string) string {
@@ -112,14 +156,7 @@ func TestZeroBytes(t *testing.T) {
 	for _, key := range []string{"path=a\x00b", "linkpath=a\x00b"} {
 		x := pack(t, member{tar.Header{Typeflag: tar.TypeReg, Name: "x", ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR}, record(key)})
 		x[156] = 'x' // what was a file becomes the header of the next
-		for i := 148; i < 156; i++ {
-			x[i] = ' '
-		}
-		sum := 0
-		for _, b := range x[:512] {
-			sum += int(b)
-		}
-		copy(x[148:], fmt.Sprintf("%06o\x00 ", sum))
+		sign(x)
 		_, _, err := unpack(t, slices.Concat(x[:1024], pack(t, link("b", "c"))), Options{})
 		wantError(t, err, ErrFormat, "")
 	}
