@@ -171,6 +171,9 @@ func (d dir) rmdir(name string) error {
 // sync makes the names in the directory durable.
 func (d dir) sync() error { return d.Sync() }
 
+// syncFS makes all of the file system durable that the directory is on.
+func (d dir) syncFS() error { return d.fail("sync the file system of", ".", unix.Syncfs(int(d.Fd()))) }
+
 // entries lists the directory as it is now, sorted. It is opened once more for
 // that: a listing goes on where the last one ended, and btrfs shows a
 // descriptor only the names that were there when it was opened.

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"berth/lock"
 	"berth/store/archive"
 	"berth/store/manifest"
@@ -180,8 +178,8 @@ func (s *Store) fill(ctx context.Context, st *stage, ref Ref, a source.Artifact,
 		return nil, err
 	}
 	if !opt.NoSync {
-		if err := unix.Syncfs(int(tree.Fd())); err != nil {
-			return nil, &os.PathError{Op: "sync the file system of", Path: tree.Name(), Err: err}
+		if err := tree.syncFS(); err != nil {
+			return nil, err
 		}
 	}
 	if ctx.Err() != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -88,8 +87,8 @@ func (s *Store) rebuild(ctx context.Context, st *stage, d *Deployment, opt Insta
 		done.From = d.Origin
 	}
 	if !opt.NoSync {
-		if err := unix.Syncfs(int(tree.Fd())); err != nil {
-			return &os.PathError{Op: "sync the file system of", Path: tree.Name(), Err: err}
+		if err := tree.syncFS(); err != nil {
+			return err
 		}
 	}
 	return s.replace(ctx, st, *d)

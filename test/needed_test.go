@@ -101,6 +101,7 @@ func TestInstallOnAFullFileSystem(t *testing.T) {
 func TestInstallInTheRoomOfTheTrash(t *testing.T) {
 	at := loop(t, 64, "mkfs.ext4", "-q", "-F", "-m", "0")
 	w := newWorldIn(t, at)
+	w.write("config.toml", "[store]\ndedup = false\n") // 2.0 needs as much as 1.0 has
 	w.install("1.0", "1.1")
 	archive := w.smallArchive("2.0")
 	left := filepath.Join(w.store, "trash", "demo@1.0.abcdefgh")

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // A container is the file system that a command sees under run: parts of the
@@ -254,14 +256,13 @@ func (c *container) lookPath(command, searchPath string) error {
 	}
 	err := error(exec.ErrNotFound)
 	for _, dir := range filepath.SplitList(searchPath) {
-		found := c.executable(path.Join(c.workDir, dir, command))
-		if path.IsAbs(dir) {
-			found = c.executable(path.Join(dir, command))
+		if !path.IsAbs(dir) {
+			dir = path.Join(c.workDir, dir)
 		}
-		if found == nil {
+		switch found := c.executable(path.Join(dir, command)); {
+		case found == nil:
 			return nil
-		}
-		if errors.Is(found, fs.ErrPermission) {
+		case errors.Is(found, fs.ErrPermission):
 			err = found
 		}
 	}
@@ -324,15 +325,11 @@ func (c *container) readlink(inside string) (target string, isLink bool, err err
 		}
 		return "", false, err
 	}
-	info, err := os.Lstat(host)
-	if err != nil {
-		return "", false, err
-	}
-	if info.Mode().Type() != fs.ModeSymlink {
+	target, err = os.Readlink(host)
+	if errors.Is(err, unix.EINVAL) { // readlink(2): it is there, and no symlink
 		return "", false, nil
 	}
-	target, err = os.Readlink(host)
-	return target, true, err
+	return target, err == nil, err
 }
 
 // host translates a path of the container that has no symlinks.
