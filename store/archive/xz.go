@@ -12,6 +12,10 @@ import (
 	"github.com/mikelolasagasti/xz"
 )
 
+// threadsMemory bounds what decoding blocks in parallel takes, in bytes, which
+// otherwise grows with the processors: two of the blocks of "xz -6" fit.
+const threadsMemory = 80 << 20
+
 // unxz decodes xz: by the program of that name, which is several times as fast
 // as Go and decodes blocks in parallel, where it is installed.
 func unxz(ctx context.Context, src io.Reader) (io.ReadCloser, error) {
@@ -39,7 +43,10 @@ type xzProcess struct {
 func startXz(ctx context.Context, program string, src io.Reader) (*xzProcess, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &xzProcess{cancel: cancel}
-	p.cmd = exec.CommandContext(ctx, program, "--decompress", "--stdout", "--threads=0", fmt.Sprint("--memlimit=", 2*maxWindow))
+	// The limit of threads is what is left of the first when the second is set,
+	// which programs from before 5.4, that have no such threads, take too.
+	p.cmd = exec.CommandContext(ctx, program, "--decompress", "--stdout", "--threads=0",
+		fmt.Sprint("--memlimit=", threadsMemory), fmt.Sprint("--memlimit-decompress=", 2*maxWindow))
 	p.cmd.Env = []string{"LC_ALL=C"} // no XZ_OPT
 	p.cmd.Stdin, p.cmd.Stderr = src, &p.stderr
 	var err error

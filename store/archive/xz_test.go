@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"testing"
@@ -26,6 +27,31 @@ func TestXzWithoutTheProgram(t *testing.T) {
 			t.Errorf("%+v and %+v", with.Entries[i], without.Entries[i])
 		}
 	}
+}
+
+// Decoding blocks at once takes no more memory than it may, however large they
+// are and however many processors there are.
+func TestXzMemory(t *testing.T) {
+	text := make([]byte, 192<<20)
+	d, err := unxz(t.Context(), bytes.NewReader(pipe(t, text, "xz", "-0", "--block-size=25165824", "-T2", "-c")))
+	check(t, err)
+	p, ok := d.(*xzProcess)
+	if !ok {
+		t.Fatalf("%T decodes", d)
+	}
+	// It waits for us to read the rest.
+	_, err = io.CopyN(io.Discard, d, int64(len(text))-8<<20)
+	check(t, err)
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	check(t, err)
+	_, after, _ := bytes.Cut(status, []byte("VmHWM:"))
+	var kib int
+	_, err = fmt.Sscan(string(after), &kib)
+	check(t, err)
+	if kib > (threadsMemory+16<<20)>>10 {
+		t.Errorf("xz took %d KiB", kib)
+	}
+	check(t, d.Close())
 }
 
 // BenchmarkXz decodes by the program, one block and several, and in Go.
