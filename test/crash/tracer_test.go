@@ -3,7 +3,9 @@ package crash
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -51,7 +53,7 @@ func trace(cmd *exec.Cmd, point int, errno syscall.Errno) (*outcome, error) {
 	t := &tracer{pid: cmd.Process.Pid, point: point, errno: errno}
 	err := t.run()
 	if err != nil {
-		_ = unix.Kill(-t.pid, unix.SIGKILL)
+		t.end()
 	}
 	// The output is read to its end; the process has been waited for.
 	_ = cmd.Wait()
@@ -88,12 +90,26 @@ func (t *tracer) run() error {
 			continue
 		}
 		signal, err := t.stopped(pid, ws)
-		if err == nil {
+		if err == nil || gone(err) {
 			err = unix.PtraceCont(pid, signal)
 		}
-		// A thread that is being killed is not there to be traced.
-		if err != nil && err != unix.ESRCH {
+		if err != nil && !gone(err) {
 			return fmt.Errorf("trace: %w", err)
+		}
+	}
+}
+
+// gone tells whether a thread is not there any more to be traced, or its files
+// are not: it is being killed, or another one has ended the process.
+func gone(err error) bool { return errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrNotExist) }
+
+// end kills the command and waits for all of its threads: the process is not
+// over before its tracer has seen the end of each.
+func (t *tracer) end() {
+	_ = unix.Kill(-t.pid, unix.SIGKILL)
+	for {
+		if _, err := unix.Wait4(-t.pid, nil, unix.WALL, nil); err != nil && err != unix.EINTR {
+			return
 		}
 	}
 }
