@@ -149,9 +149,15 @@ func (b *bench) againstFlatpak(rep *report) error {
 	uninstall := b.flatpak("flatpak uninstall", older, true, flatpakHome.uninstall)
 	uninstall.after = func(dir string) error { return gone(flatpakHome{dir}.path("user/runtime/" + flatpakName)) }
 
+	archive, indexed, err := b.packNew("flatpak")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(archive)
 	m, err := b.compare("flatpak",
 		named(b.withOld(b.install(b.in.zst(newVersion), newVersion, "--switch")), "berth upgrade"), update,
 		named(b.install(b.in.zst(oldVersion), oldVersion), "berth install"), install,
+		named(indexed, "berth upgrade, indexed"),
 	)
 	if err != nil {
 		return err
@@ -162,6 +168,7 @@ func (b *bench) againstFlatpak(rep *report) error {
 	}
 	rep.add(slices.Concat(m, removals),
 		faster("upgrade from .tar.zst", "flatpak update from a local repository", 0.7, m[0], m[1]),
+		faster("upgrade from an indexed archive", "flatpak update from a local repository", 0.7, m[4], m[1]),
 		faster("install .tar.zst", "flatpak install from a local repository", 0, m[2], m[3]),
 		faster("remove a version that shares nothing", "flatpak uninstall", 0, removals[0], removals[1]),
 	)

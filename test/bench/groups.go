@@ -19,7 +19,7 @@ var groups = []group{
 	{"durable", 3, (*bench).installDurable},
 	{"upgrade", 4, (*bench).upgradePlain},
 	{"indexed", 5, (*bench).upgradeIndexed},
-	{"flatpak", 9, (*bench).againstFlatpak},
+	{"flatpak", 11, (*bench).againstFlatpak},
 	{"ostree", 9, (*bench).againstOSTree},
 	{"remove", 3, (*bench).removeAlone},
 	{"remove-shared", 3, (*bench).removeShared},

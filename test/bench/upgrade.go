@@ -51,29 +51,37 @@ func (b *bench) upgradePlain(rep *report) error {
 	return nil
 }
 
-func (b *bench) upgradeIndexed(rep *report) error {
+// packNew makes an indexed archive of the newer version, for the caller to
+// remove, and an upgrade from it.
+func (b *bench) packNew(group string, flags ...string) (archive string, upgrade contender, err error) {
 	out := filepath.Join(b.scratch, "packed")
-	archive := filepath.Join(b.scratch, "debian-"+newVersion+".indexed.tar.zst")
-	b.say("indexed: packing the archive")
+	archive = filepath.Join(b.scratch, "debian-"+newVersion+".indexed.tar.zst")
+	b.say("%s: packing the archive", group)
 	args := b.berthArgs(b.scratch, "--json", "pack", b.in.zst(newVersion), "-o", archive)
 	if _, err := ask(b.ctx, b.env, request{Commands: [][]string{args}, Times: 1, Stdout: out}); err != nil {
-		return fmt.Errorf("indexed: cannot pack: %w", err)
+		return "", upgrade, fmt.Errorf("%s: cannot pack: %w", group, err)
 	}
-	defer os.Remove(archive)
 	var packed struct {
 		Digest string `json:"toc_sha256"`
 	}
 	if err := readJSON(out, &packed); err != nil {
+		return "", upgrade, err
+	}
+	flags = append([]string{"--as", newRef, "--toc-sha256", packed.Digest, "--switch"}, flags...)
+	return archive, b.withOld(b.install(archive, newVersion, flags...)), nil
+}
+
+func (b *bench) upgradeIndexed(rep *report) error {
+	archive, upgrade, err := b.packNew("indexed", "--no-sync", "--json")
+	if err != nil {
 		return err
 	}
+	defer os.Remove(archive)
 	read := row{work: "bytes read from the indexed archive", against: "compressed bytes of changed files",
 		format: mebibytes, target: 1.2}
-	var err error
 	if read.other, err = b.leastRead(archive); err != nil {
 		return err
 	}
-	upgrade := b.withOld(b.install(archive, newVersion, "--as", newRef, "--toc-sha256", packed.Digest,
-		"--switch", "--no-sync", "--json"))
 	upgrade.capture = true
 	looked := upgrade.after
 	upgrade.after = func(dir string) error {
