@@ -157,7 +157,7 @@ func (b *bench) againstFlatpak(rep *report) error {
 	m, err := b.compare("flatpak",
 		named(b.withOld(b.install(b.in.zst(newVersion), newVersion, "--switch")), "berth upgrade"), update,
 		named(b.install(b.in.zst(oldVersion), oldVersion), "berth install"), install,
-		named(indexed, "berth upgrade, indexed"),
+		named(indexed, "berth upgrade, indexed"), decompress(b.in.zst(newVersion)),
 	)
 	if err != nil {
 		return err
@@ -168,6 +168,7 @@ func (b *bench) againstFlatpak(rep *report) error {
 	}
 	rep.add(slices.Concat(m, removals),
 		faster("upgrade from .tar.zst", "flatpak update from a local repository", 0.7, m[0], m[1]),
+		faster("upgrade from .tar.zst", "zstd -dc alone", 0, m[0], m[5]),
 		faster("upgrade from an indexed archive", "flatpak update from a local repository", 0.7, m[4], m[1]),
 		faster("install .tar.zst", "flatpak install from a local repository", 0, m[2], m[3]),
 		faster("remove a version that shares nothing", "flatpak uninstall", 0, removals[0], removals[1]),

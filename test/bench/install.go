@@ -30,6 +30,15 @@ func (b *bench) unpack(name, archive, version string, args ...string) contender 
 	}
 }
 
+// decompress is the least that an archive takes of which all has to be read.
+func decompress(archive string) contender {
+	return contender{
+		name:    "zstd -dc",
+		reads:   []string{archive},
+		command: func(string) []string { return []string{"zstd", "-dc", archive} },
+	}
+}
+
 func deployment(dir, version string) string {
 	return filepath.Join(dir, "store/runtimes/debian", version)
 }
@@ -57,10 +66,7 @@ func (b *bench) installZst(rep *report) error {
 		b.install(archive, oldVersion, "--no-sync"),
 		b.unpack("tar --zstd", archive, oldVersion, "tar", "--zstd", "-xf"),
 		b.unpack("bsdtar", archive, oldVersion, "bsdtar", "-xf"),
-		contender{
-			name: "zstd -dc", reads: []string{archive},
-			command: func(string) []string { return []string{"zstd", "-dc", archive} },
-		},
+		decompress(archive),
 		b.unpack("tar, not compressed", plain, oldVersion, "tar", "-xf"),
 	)
 	if err != nil {

@@ -126,7 +126,9 @@ Last made %s, with %s. Lower is better: a ratio is berth's figure divided by the
   is what the file system has allocated, each file counted once.
 - Flatpak installs the same trees for one user, from a repository on the same file system. OSTree pulls the same commits
   into a repository of its own and checks them out by hard links.
-- A missed target is a row here, and no failure.
+- A missed target is a row here, and no failure. Two targets compare unlike work: Flatpak reads only what has changed, but
+  of a plain archive all has to be decompressed and hashed; and `+"`cp -al`"+` writes no content, but an upgrade what has
+  changed. The rows without a target beside them are the least that other programs need for it.
 
 `, r.summary(), mib(r.memoryFloor))
 	markdownTable(&b, []string{"machine", ""}, func(yield func([]string) bool) {
