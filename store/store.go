@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -45,7 +46,11 @@ const (
 	deferredFile   = "deferred"
 )
 
-const format = 1
+const (
+	format     = 1
+	formatText = "format = 1\n"
+	maxFormat  = 64 << 10 // bytes
+)
 
 // Options are what a store needs from outside.
 type Options struct {
@@ -139,8 +144,16 @@ func (s *Store) checkFormat() error {
 		return err
 	}
 	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFormat))
+	if err != nil {
+		return err
+	}
+	// As it was written, it need not be parsed: run and exec are in a hurry.
+	if string(text) == formatText {
+		return nil
+	}
 	var head struct{ Format int }
-	if _, err := toml.NewDecoder(f).Decode(&head); err != nil {
+	if err := toml.Unmarshal(text, &head); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrForeign, formatFile, err)
 	}
 	if head.Format != format {
@@ -211,7 +224,7 @@ func makeStore(ctx context.Context, path string) error {
 			}
 			d.Close()
 		}
-		return root.writeFile(formatFile, fmt.Appendf(nil, "format = %d\n", format))
+		return root.writeFile(formatFile, []byte(formatText))
 	})
 }
 

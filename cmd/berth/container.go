@@ -213,7 +213,7 @@ func (c *container) has(at string) bool {
 // runtime's.
 func (c *container) covers(dir string) bool {
 	return slices.ContainsFunc(c.parts, func(p part) bool {
-		return p.at == dir || p.how != plainDir && strings.HasPrefix(dir, p.at+"/")
+		return p.at == dir || p.how != plainDir && below(dir, p.at)
 	})
 }
 
@@ -336,7 +336,7 @@ func (c *container) readlink(inside string) (target string, isLink bool, err err
 func (c *container) host(inside string) (string, error) {
 	best := part{}
 	for _, p := range c.parts {
-		if p.how != symlink && p.how != plainDir && len(p.at) > len(best.at) && (inside == p.at || strings.HasPrefix(inside, p.at+"/")) {
+		if p.how != symlink && p.how != plainDir && len(p.at) > len(best.at) && (inside == p.at || below(inside, p.at)) {
 			best = p
 		}
 	}
@@ -348,9 +348,12 @@ func (c *container) host(inside string) (string, error) {
 
 // above tells whether a path is a directory that holds parts.
 func (c *container) above(inside string) bool {
-	return inside == "/" || slices.ContainsFunc(c.parts, func(p part) bool {
-		return strings.HasPrefix(p.at, strings.TrimSuffix(inside, "/")+"/")
-	})
+	return inside == "/" || slices.ContainsFunc(c.parts, func(p part) bool { return below(p.at, inside) })
+}
+
+// below tells whether a clean path is below a directory other than the root.
+func below(name, dir string) bool {
+	return len(name) > len(dir) && name[len(dir)] == '/' && strings.HasPrefix(name, dir)
 }
 
 func isDirectory(name string) bool {
