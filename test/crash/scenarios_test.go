@@ -1,5 +1,7 @@
 package crash
 
+import "fmt"
+
 // A scenario is one command on a world.
 type scenario struct {
 	name    string
@@ -33,6 +35,13 @@ func scenarios() []scenario {
 			w.must("remove", "--defer", "demo@1")
 		}},
 		{name: "upgrade", args: []string{"upgrade"}, held: "2"},
+		{name: "upgrade from an indexed archive", args: []string{"upgrade"}, held: "2", prepare: func(w *world) {
+			w.shell(fmt.Sprintf(`mkdir channel
+%s pack %s -o channel/demo-3.tar.zst >channel/SHA256SUMS
+sed -i "s,^source.*,source = '$PWD/channel'," config.toml`, berth, archive("3")))
+		}},
+		{name: "install a directory", args: []string{"install", "./tree", "--as", "demo@3"}, held: "2",
+			prepare: func(w *world) { w.shell("mkdir tree; tar -C tree -xf " + archive("3")) }},
 		{name: "switch", args: []string{"switch", "demo@1"}, held: "2"},
 		{name: "rollback", args: []string{"rollback", "demo"}, toggles: true},
 		{name: "remove", args: []string{"remove", "demo@1"}, held: "2", again: []int{66}},

@@ -2,7 +2,6 @@ package race
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -135,15 +134,16 @@ func (a *arena) write(name, content string) {
 	}
 }
 
-// offer puts an archive into the channel.
+// offer puts an archive into the channel, indexed.
 func (a *arena) offer(archive string) {
 	a.t.Helper()
-	content, err := os.ReadFile(archive)
+	name := strings.TrimSuffix(filepath.Base(archive), ".tar") + ".tar.zst"
+	a.write("channel/SHA256SUMS", "")
+	out, err := a.berth("pack", archive, "-o", filepath.Join(a.dir, "channel", name)).Output()
 	if err != nil {
-		a.t.Fatal(err)
+		a.t.Fatalf("pack %s: %v", archive, err)
 	}
-	a.write("channel/"+filepath.Base(archive), string(content))
-	a.write("channel/SHA256SUMS", fmt.Sprintf("%x  %s\n", sha256.Sum256(content), filepath.Base(archive)))
+	a.write("channel/SHA256SUMS", string(out))
 }
 
 // A result is what a run of a program left.
