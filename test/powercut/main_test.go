@@ -14,13 +14,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"berth/test/sandbox"
 )
 
 var (
@@ -39,8 +36,8 @@ var count struct {
 }
 
 func TestMain(m *testing.M) {
-	if err := ownMounts(); err != nil {
-		fmt.Fprintln(os.Stderr, "needs root, for mount namespaces:", err)
+	if err := sandbox.OwnMounts(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(testMain(m))
@@ -58,12 +55,8 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "berth")
-	build := exec.Command("go", "build", "-o", binary, "berth/cmd/berth")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "cannot build the command:", err)
+	if binary, err = sandbox.Build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	status := m.Run()
@@ -76,24 +69,6 @@ func testMain(m *testing.M) int {
 			total, count.cuts["ext4"], count.cuts["xfs"], count.cuts["btrfs"], count.violations)
 	}
 	return status
-}
-
-// ownMounts starts the program again in a mount namespace of its own: nobody
-// else gets a copy of our mounts, which would keep a disk busy after we have
-// unmounted it, and the mounts and loop devices go when we do, however we end.
-func ownMounts() error {
-	const done = "BERTH_TEST_OWN_MOUNTS"
-	if os.Getenv(done) != "" {
-		return os.Unsetenv(done)
-	}
-	runtime.LockOSThread() // the namespace is the thread's until execve
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("unshare: %w", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make the mounts private: %w", err)
-	}
-	return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), done+"=1"))
 }
 
 func rounds() int {
