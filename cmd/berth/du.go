@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,10 +18,11 @@ free; what it shares is freed with the last of its owners.
 
 Example: berth du sniper`,
 		Action: func(c *cli.Context) error {
-			if c.NArg() > 1 {
-				return usageError(fmt.Sprintf("%q is one argument too many", c.Args().Get(1)))
+			name, err := nameOrNone(c)
+			if err != nil {
+				return err
 			}
-			return a.runDu(c.Context, c.Args().First())
+			return a.runDu(c.Context, name)
 		},
 	})
 }
@@ -45,20 +45,12 @@ type (
 )
 
 func (a *app) runDu(ctx context.Context, name string) error {
-	if name != "" && !store.ValidName(name) {
-		return fmt.Errorf("%w: %q is no name of a runtime", store.ErrBadRef, name)
-	}
-	stores, err := a.read()
-	if err != nil {
-		return err
-	}
-	defer closeAll(stores)
 	documents := []usageJSON{}
 	var rows [][]string
-	for _, s := range stores {
+	err := a.inEach(func(s *store.Store) error {
 		list, err := s.List(name)
 		if isNotFound(err) {
-			continue
+			return nil
 		}
 		if err != nil {
 			return err
@@ -72,6 +64,10 @@ func (a *app) runDu(ctx context.Context, name string) error {
 		for _, v := range u.Versions {
 			rows = append(rows, []string{v.Name, v.Version, size(v.Occupied), size(v.Alone), size(v.Shared), size(v.Frees)})
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if name != "" && len(documents) == 0 {
 		return &store.RefError{Op: "measure", Ref: store.Ref{Name: name}, Err: store.ErrNotFound}

@@ -70,7 +70,7 @@ func (opt *execOptions) parse(c *cli.Context) error {
 func (a *app) runExec(ctx context.Context, opt execOptions) error {
 	return a.underHold(ctx, opt, func(h *store.Hold) (launch, error) {
 		path, err := exec.LookPath(opt.argv[0])
-		if err != nil {
+		if err != nil && !errors.Is(err, exec.ErrDot) { // which shells do not mind
 			return launch{}, cannotRun(opt.argv[0], err)
 		}
 		return launch{path: path, argv: opt.argv, files: h.Files()}, nil
@@ -105,27 +105,21 @@ func (l launch) sets(variable string) bool {
 		slices.ContainsFunc(l.env, func(own string) bool { return strings.HasPrefix(own, name+"=") })
 }
 
-// underHold takes a hold on the version, asks prepare what to execute on it,
-// and becomes that, or supervises it.
+// underHold takes a hold on the version, and asks prepare what to execute on
+// it.
 func (a *app) underHold(ctx context.Context, opt execOptions, prepare func(*store.Hold) (launch, error)) error {
-	var from *store.Store
-	var held *store.Hold
-	stores, err := a.read()
-	if err != nil {
-		return err
-	}
-	defer closeAll(stores)
-	err = &store.RefError{Op: "use", Ref: opt.ref, Err: store.ErrNotFound}
-	for _, s := range stores {
-		if held, err = s.Hold(ctx, opt.ref); !isNotFound(err) {
-			from = s
-			break
+	return a.inFirst(opt.ref, func(s *store.Store) error {
+		held, err := s.Hold(ctx, opt.ref)
+		if err != nil {
+			return err
 		}
-	}
-	if err != nil {
-		return err
-	}
-	defer held.Release()
+		defer held.Release()
+		return a.launch(ctx, opt, s, held, prepare)
+	})
+}
+
+// launch becomes what prepare makes, or supervises it.
+func (a *app) launch(ctx context.Context, opt execOptions, from *store.Store, held *store.Hold, prepare func(*store.Hold) (launch, error)) error {
 	l, err := prepare(held)
 	if err != nil {
 		return err

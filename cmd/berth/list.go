@@ -22,10 +22,11 @@ removed as soon as they are free.
 
 Example: berth list sniper`,
 		Action: func(c *cli.Context) error {
-			if c.NArg() > 1 {
-				return usageError(fmt.Sprintf("%q is one argument too many", c.Args().Get(1)))
+			name, err := nameOrNone(c)
+			if err != nil {
+				return err
 			}
-			return a.runList(c.Context, c.Args().First())
+			return a.runList(c.Context, name)
 		},
 	})
 }
@@ -47,23 +48,15 @@ type deploymentJSON struct {
 }
 
 func (a *app) runList(ctx context.Context, name string) error {
-	if name != "" && !store.ValidName(name) {
-		return fmt.Errorf("%w: %q is no name of a runtime", store.ErrBadRef, name)
-	}
-	stores, err := a.read()
-	if err != nil {
-		return err
-	}
-	defer closeAll(stores)
 	found := false
 	documents := []deploymentJSON{}
 	var rows [][]string
-	for _, s := range stores {
+	err := a.inEach(func(s *store.Store) error {
 		list, err := s.List(name)
+		if isNotFound(err) {
+			return nil
+		}
 		if err != nil {
-			if isNotFound(err) {
-				continue
-			}
 			return err
 		}
 		found = true
@@ -85,6 +78,10 @@ func (a *app) runList(ctx context.Context, name string) error {
 				rows = append(rows, []string{t.Ref.Name, t.Ref.Version, "-", "-", a.trashState(t)})
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if name != "" && !found {
 		return &store.RefError{Op: "list", Ref: store.Ref{Name: name}, Err: store.ErrNotFound}

@@ -105,6 +105,19 @@ func oneArg(c *cli.Context, what string) (string, error) {
 	return "", usageError(fmt.Sprintf("%q is one argument too many", c.Args().Get(1)))
 }
 
+// nameOrNone is the name of a runtime that a command may have: "" if it has
+// none.
+func nameOrNone(c *cli.Context) (string, error) {
+	if c.NArg() == 0 {
+		return "", nil
+	}
+	name, err := oneArg(c, "which runtime")
+	if err != nil {
+		return "", err
+	}
+	return name, checkNames([]string{name})
+}
+
 // noArgs refuses arguments.
 func noArgs(c *cli.Context) error {
 	if c.Args().Present() {

@@ -22,9 +22,13 @@ another way, also of versions that are in the trash already.
 Example: berth ps sniper@0.20191024.0`,
 		Action: func(c *cli.Context) error {
 			if c.NArg() == 0 {
-				return a.runPs(c.Context, "")
+				return a.runPs(c.Context, store.Ref{})
 			}
-			ref, err := oneArg(c, "which version")
+			text, err := oneArg(c, "which version")
+			if err != nil {
+				return err
+			}
+			ref, err := store.ParseRef(text)
 			if err != nil {
 				return err
 			}
@@ -40,22 +44,11 @@ type useJSON struct {
 	Trashed bool `json:"trashed"`
 }
 
-func (a *app) runPs(ctx context.Context, text string) error {
-	var ref store.Ref
-	if text != "" {
-		var err error
-		if ref, err = store.ParseRef(text); err != nil {
-			return err
-		}
-	}
-	stores, err := a.read()
-	if err != nil {
-		return err
-	}
-	defer closeAll(stores)
-	found := text == ""
+// runPs shows the users of what ref means; of everything, if it is empty.
+func (a *app) runPs(ctx context.Context, ref store.Ref) error {
+	found := ref == store.Ref{}
 	var all []store.Occupied
-	for _, s := range stores {
+	err := a.inEach(func(s *store.Store) error {
 		list, err := s.List(ref.Name)
 		if err != nil && !isNotFound(err) {
 			return err
@@ -84,6 +77,10 @@ func (a *app) runPs(ctx context.Context, text string) error {
 		for _, b := range append(blind, blindTrash...) {
 			a.detail("not seen: %s", b.Text)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if !found {
 		return &store.RefError{Op: "find", Ref: ref, Err: store.ErrNotFound}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"iter"
 	"os"
 	"path/filepath"
 
@@ -76,40 +77,59 @@ func (a *app) create(ctx context.Context, opt store.Options) (*store.Store, erro
 	return store.Create(ctx, a.writable(), opt)
 }
 
-// read opens the stores that are there, in the order in which they are looked
-// through.
-func (a *app) read() ([]*store.Store, error) {
-	var open []*store.Store
-	for _, path := range a.places() {
-		s, err := store.Open(path, a.options())
-		if errors.Is(err, store.ErrNoStore) {
-			continue
+// stores opens those that are there, one after the other, in the order in which
+// they are looked through, and closes each behind the loop's body: who finds
+// what he is looking for in the first does not depend on the second.
+func (a *app) stores() iter.Seq2[*store.Store, error] {
+	return func(yield func(*store.Store, error) bool) {
+		for _, path := range a.places() {
+			s, err := store.Open(path, a.options())
+			if errors.Is(err, store.ErrNoStore) {
+				continue
+			}
+			more := yield(s, err)
+			if err == nil {
+				s.Close()
+			}
+			if !more {
+				return
+			}
 		}
-		if err != nil {
-			closeAll(open)
-			return nil, err
-		}
-		open = append(open, s)
 	}
-	return open, nil
 }
 
-func closeAll(stores []*store.Store) {
-	for _, s := range stores {
-		s.Close()
+// inEach calls fn for every store. One that cannot be opened beside another
+// that can is left out, with a note.
+func (a *app) inEach(fn func(*store.Store) error) error {
+	opened := false
+	var failed []error
+	for s, err := range a.stores() {
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		opened = true
+		if err := fn(s); err != nil {
+			return err
+		}
 	}
+	if !opened {
+		return errors.Join(failed...)
+	}
+	for _, err := range failed {
+		a.note("left out: %v", err)
+	}
+	return nil
 }
 
 // inFirst calls fn for one store after the other, until it finds what it is
 // looking for: until its error is not store.ErrNotFound.
 func (a *app) inFirst(ref store.Ref, fn func(*store.Store) error) error {
-	stores, err := a.read()
-	if err != nil {
-		return err
-	}
-	defer closeAll(stores)
-	err = &store.RefError{Op: "find", Ref: ref, Err: store.ErrNotFound}
-	for _, s := range stores {
+	var err error = &store.RefError{Op: "find", Ref: ref, Err: store.ErrNotFound}
+	for s, openErr := range a.stores() {
+		if openErr != nil {
+			return openErr
+		}
 		if err = fn(s); !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
