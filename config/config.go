@@ -8,8 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 )
@@ -164,27 +167,32 @@ func (c *Config) read(path string) error {
 	if err != nil {
 		return &Error{File: path, Err: plain(err)}
 	}
-	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		return unknownKey(path, unknown[0])
+	// The decoder takes keys for known whose letters differ in case.
+	for _, key := range meta.Keys() {
+		if !known(reflect.TypeFor[file](), key) {
+			return unknownKey(path, key)
+		}
 	}
 	f.apply(c)
 	return nil
 }
 
-// plain is a decoding error without the library's name in front.
+// plain is a decoding error in our own manner: without the library's name in
+// front, lower case, no full stop.
 func plain(err error) error {
 	var p toml.ParseError
-	if !errors.As(err, &p) {
-		return errors.New(strings.TrimPrefix(err.Error(), "toml: "))
+	message, where := strings.TrimPrefix(err.Error(), "toml: "), ""
+	if errors.As(err, &p) {
+		if p.Message != "" {
+			message = p.Message
+		}
+		where = fmt.Sprintf("line %d: ", p.Position.Line)
+		if p.LastKey != "" {
+			where = fmt.Sprintf("line %d, %s: ", p.Position.Line, p.LastKey)
+		}
 	}
-	message := p.Message
-	if message == "" {
-		message = strings.TrimPrefix(p.Error(), "toml: ")
-	}
-	if p.LastKey != "" {
-		return fmt.Errorf("line %d, %s: %s", p.Position.Line, p.LastKey, message)
-	}
-	return fmt.Errorf("line %d: %s", p.Position.Line, message)
+	first, size := utf8.DecodeRuneInString(message)
+	return errors.New(where + string(unicode.ToLower(first)) + strings.TrimSuffix(message[size:], "."))
 }
 
 func (f *file) apply(c *Config) {

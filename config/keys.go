@@ -22,6 +22,30 @@ func unknownKey(path string, key toml.Key) error {
 	return &Error{File: path, Key: key.String(), Err: errors.New(message)}
 }
 
+// known tells whether a table has a key, in these very letters.
+func known(table reflect.Type, key toml.Key) bool {
+	if len(key) == 0 {
+		return true
+	}
+	for i := range table.NumField() {
+		field := table.Field(i)
+		switch {
+		case field.Anonymous:
+			if known(field.Type, key) {
+				return true
+			}
+		case field.Tag.Get("toml") != key[0]:
+		case field.Type.Kind() == reflect.Struct:
+			return known(field.Type, rest(key))
+		case field.Type.Kind() == reflect.Map:
+			return known(field.Type.Elem(), rest(rest(key)))
+		default:
+			return len(key) == 1
+		}
+	}
+	return false
+}
+
 // nearest is the known key that differs least from the unknown one; "" if all
 // differ in more than half of the letters of its last part.
 func nearest(key toml.Key) string {

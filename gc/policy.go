@@ -98,8 +98,9 @@ const (
 	RuleDoubt   Rule = "evidence"
 	RuleGrace   Rule = "grace"
 	// These retain, unless there is pressure.
-	RuleKeep      Rule = "keep"
-	RuleKeepNewer Rule = "keep-newer"
+	RuleKeep       Rule = "keep"
+	RuleKeepNewer  Rule = "keep-newer"
+	RuleRolledBack Rule = "rolled-back"
 	// These remove.
 	RuleCondemned Rule = "deferred"
 	RuleSurplus   Rule = "surplus"
@@ -197,14 +198,39 @@ func (p *planner) decide(i int) {
 	case age < policy.Grace:
 		p.set(i, Keep, RuleGrace, fmt.Sprintf("it was installed less than %s ago", span(policy.Grace)))
 	case p.ranks[i] < policy.Keep:
-		p.set(i, Keep, RuleKeep, fmt.Sprintf("it is one of the %d most recently current", policy.Keep))
+		p.set(i, Keep, RuleKeep, fmt.Sprintf("it is one of the %d that were current, or else installed, most recently", policy.Keep))
 		p.retained = append(p.retained, i)
 	case p.facts.Now.Sub(v.lastUse()) < policy.KeepNewer:
-		p.set(i, Keep, RuleKeepNewer, fmt.Sprintf("it was used less than %s ago", span(policy.KeepNewer)))
+		p.set(i, Keep, RuleKeepNewer, fmt.Sprintf("it was current, or else installed, less than %s ago", span(policy.KeepNewer)))
+		p.retained = append(p.retained, i)
+	case p.rolledBack(i):
+		p.set(i, Keep, RuleRolledBack, "it was rolled back from: an upgrade would bring it again")
 		p.retained = append(p.retained, i)
 	default:
 		p.remove(i, RuleSurplus, "no rule retains it")
 	}
+}
+
+// rolledBack tells whether a version is the greatest that was current before
+// the current one and is greater: that it is there is how an upgrade knows that
+// it is not wanted.
+func (p *planner) rolledBack(i int) bool {
+	v := &p.facts.Versions[i]
+	if v.Activated.IsZero() {
+		return false
+	}
+	current := false
+	for _, o := range p.facts.Versions {
+		if o.Ref.Name != v.Ref.Name || o.Activated.IsZero() {
+			continue
+		}
+		greater := store.CompareVersions(o.Ref.Version, v.Ref.Version)
+		if greater > 0 || o.Current && (greater == 0 || v.Activated.After(o.Activated)) {
+			return false
+		}
+		current = current || o.Current
+	}
+	return current
 }
 
 // rank counts, for every version, those of the same runtime that became

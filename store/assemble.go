@@ -22,7 +22,8 @@ import (
 // assembly builds a tree by its manifest, of files that are installed.
 type assembly struct {
 	ctx    context.Context
-	tree   dir // where files/ is made
+	tree   dir    // where files/ is made
+	own    string // the path of the files/ that is repaired
 	copies map[[sha256.Size]byte][]string
 	first  map[string]string // by path: the first of its group of hard links
 	made   map[string]bool
@@ -52,7 +53,7 @@ func (s *Store) assemble(ctx context.Context, tree dir, d *Deployment) error {
 	if err := copyBeside(dep, tree); err != nil {
 		return err
 	}
-	a := &assembly{ctx: ctx, tree: tree, first: make(map[string]string), made: make(map[string]bool)}
+	a := &assembly{ctx: ctx, tree: tree, own: filepath.Join(rt.Name(), d.Ref.Version, filesDir), first: make(map[string]string), made: make(map[string]bool)}
 	if a.copies, err = s.copiesOf(rt, d.Ref.Version, expected); err != nil {
 		return err
 	}
@@ -210,7 +211,8 @@ func (a *assembly) member(files dir, e manifest.Entry) error {
 		return linkError("link", from.path(fromName), d.path(name), err)
 	}
 	a.made[e.Path] = true
-	for _, candidate := range a.copies[e.Digest] {
+	// Others of that content may have other attributes.
+	for _, candidate := range append([]string{filepath.Join(a.own, e.Path)}, a.copies[e.Digest]...) {
 		if ok, err := a.copyFile(d, name, e, candidate); ok || err != nil {
 			return err
 		}
@@ -299,6 +301,10 @@ func (a *assembly) seal(e manifest.Entry) error {
 		return err
 	}
 	defer d.Close()
+	if old, err := os.Open(filepath.Join(a.own, e.Path)); err == nil {
+		copyXattrs(old, d.File)
+		old.Close()
+	}
 	if err := unix.Fchmod(int(d.Fd()), e.Mode); err != nil {
 		return d.fail("chmod", ".", err)
 	}

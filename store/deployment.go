@@ -11,12 +11,14 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"berth/lock"
+	"berth/store/manifest"
 )
 
 // Answer is one of yes, no and unknown.
@@ -68,10 +70,53 @@ type record struct {
 	Links [][]string `toml:"links,omitempty"`
 }
 
-func (r *record) encode() ([]byte, error) {
+// TOML is UTF-8, and paths are bytes: what is none is written as in the
+// manifest, a backslash and three octal digits, and so are backslashes.
+
+func (r record) encode() ([]byte, error) {
+	r.Origin = escapeBytes(r.Origin)
+	groups := r.Links
+	r.Links = make([][]string, len(groups))
+	for i, group := range groups {
+		for _, path := range group {
+			r.Links[i] = append(r.Links[i], escapeBytes(path))
+		}
+	}
 	var buf bytes.Buffer
 	err := toml.NewEncoder(&buf).Encode(r)
 	return buf.Bytes(), err
+}
+
+func (r *record) unescape() (err error) {
+	unescape := func(s *string) {
+		if err == nil {
+			*s, err = manifest.Unescape(*s)
+		}
+	}
+	unescape(&r.Origin)
+	for _, group := range r.Links {
+		for i := range group {
+			unescape(&group[i])
+		}
+	}
+	return err
+}
+
+func escapeBytes(s string) string {
+	if utf8.ValidString(s) && !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && size == 1 || r == '\\' {
+			fmt.Fprintf(&b, `\%03o`, s[0])
+		} else {
+			b.WriteString(s[:size])
+		}
+		s = s[size:]
+	}
+	return b.String()
 }
 
 func readRecord(dep dir) (*record, error) {
@@ -86,6 +131,9 @@ func readRecord(dep dir) (*record, error) {
 	}
 	r := new(record)
 	if err := toml.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrBroken, f.Name(), err)
+	}
+	if err := r.unescape(); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrBroken, f.Name(), err)
 	}
 	return r, nil

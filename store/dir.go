@@ -176,8 +176,12 @@ func (d dir) syncFS() error { return d.fail("sync the file system of", ".", unix
 
 // entries lists the directory as it is now, sorted. It is opened once more for
 // that: a listing goes on where the last one ended, and btrfs shows a
-// descriptor only the names that were there when it was opened.
+// descriptor only the names that were there when it was opened. Where there is
+// none there are no names.
 func (d dir) entries() ([]fs.DirEntry, error) {
+	if d.File == nil {
+		return nil, nil
+	}
 	again, err := d.openDir(".")
 	if err != nil {
 		return nil, err

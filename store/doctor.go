@@ -66,6 +66,15 @@ func (x *examination) layout(context.Context) error {
 			x.bad("move it out of the store", "%q is no part of a store", x.store.root.path(e.Name()))
 		}
 	}
+	there := make(map[string]bool)
+	for _, e := range list {
+		there[e.Name()] = true
+	}
+	for _, name := range []string{lockFile, stagingDir, trashDir} {
+		if !there[name] {
+			x.know("the next change makes it again", "%q is missing", x.store.root.path(name))
+		}
+	}
 	list, err = x.store.runtimes.entries()
 	if err != nil {
 		return err
@@ -106,6 +115,9 @@ func (x *examination) permissions(context.Context) error {
 		}
 	}
 	for _, part := range []dir{x.store.runtimes, x.store.staging, x.store.trash} {
+		if part.File == nil {
+			continue
+		}
 		st, err := fstat(part.File)
 		if err != nil {
 			return err
@@ -189,9 +201,10 @@ func (x *examination) runtimes(context.Context) error {
 
 func (x *examination) runtime(name string, list []Deployment) {
 	current := ""
+	_, linkErr := x.store.currentVersion(name)
 	for _, d := range list {
-		if d.Err != nil {
-			x.bad("'berth repair "+d.Ref.String()+"'", "%s: %v", d.Ref, d.Err)
+		if d.Err != nil && (linkErr == nil || d.Err.Error() != linkErr.Error()) {
+			x.bad("'berth repair "+d.Ref.String()+"', or remove it and install it again", "%s: %v", d.Ref, d.Err)
 		}
 		if d.Current {
 			current = d.Ref.Version
@@ -316,10 +329,17 @@ func networkFileSystem(kind int64) string {
 	return ""
 }
 
+// lockTest begins the name of a file in the staging directory with which locks
+// are tried. A drain leaves it alone for as long as it is locked.
+const lockTest = "lock-test."
+
 // locks tries that one lock excludes another: in this process, through a
 // second open file, and in another one.
 func (x *examination) locks(tryElsewhere func(string) error) error {
-	name := fmt.Sprintf("lock-test.%d", os.Getpid())
+	name := fmt.Sprintf("%s%d", lockTest, os.Getpid())
+	if x.store.staging.File == nil {
+		return nil
+	}
 	f, err := x.store.staging.createFile(name, 0o644)
 	if errors.Is(err, unix.EROFS) || errors.Is(err, os.ErrPermission) {
 		x.know("", "locks were not tried: the store cannot be written to")

@@ -25,6 +25,9 @@ type Remnant struct {
 // changes the store begins with it. It never waits for a user. The error is
 // of the drain as a whole; that of a single tree is in its Remnant.
 func (s *Store) Drain(ctx context.Context) ([]Remnant, error) {
+	if err := s.complete(); err != nil {
+		return nil, err
+	}
 	done, err := s.drainTrash(ctx)
 	if err != nil {
 		return done, fmt.Errorf("cannot drain the trash: %w", err)

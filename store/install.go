@@ -241,6 +241,9 @@ func (s *Store) unpack(ctx context.Context, a source.Artifact, ref Ref, dst *os.
 		}
 		limits.Whole = &archive.Whole{ReaderAt: random, Size: size}
 	}
+	if a.TOC != "" {
+		return nil, fmt.Errorf("%w: the digest of its table of contents is known, but %q cannot be read at any place", source.ErrUnavailable, a.Origin)
+	}
 	r, err := a.Open(ctx)
 	if err != nil {
 		return nil, err

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"berth/lock"
+	"berth/store/archive"
 	"berth/store/manifest"
 	"berth/store/source"
 )
@@ -45,7 +49,7 @@ func (s *Store) repair(ctx context.Context, ref Ref, opt InstallOptions) (*Repai
 		return nil, err
 	}
 	if made {
-		done.Differences = append(done.Differences, Difference{refFile, "missing"})
+		done.Differences = append(done.Differences, Difference{Path: refFile, What: "missing"})
 	}
 	_, found, err := s.Verify(ctx, d.Ref, opt.Read)
 	if err == nil && len(found) == 0 {
@@ -54,14 +58,52 @@ func (s *Store) repair(ctx context.Context, ref Ref, opt InstallOptions) (*Repai
 	if err != nil && !errors.Is(err, ErrBroken) {
 		return nil, err
 	}
+	if i := slices.IndexFunc(found, func(d Difference) bool { return !d.Unread }); i < 0 && err == nil {
+		return nil, fmt.Errorf("%q %s: %w", found[0].Path, found[0].What, os.ErrPermission) // it may be intact
+	}
 	done.Differences = append(done.Differences, found...)
 	st, err := s.openStage(ctx, d.Ref)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = s.rebuild(ctx, st, d, opt, done)
+		_, discardErr := st.discard(context.WithoutCancel(ctx))
+		err = errors.Join(err, discardErr)
 	}
-	err = s.rebuild(ctx, st, d, opt, done)
-	_, discardErr := st.discard(context.WithoutCancel(ctx))
-	return done, errors.Join(err, discardErr)
+	if err != nil && made {
+		err = errors.Join(err, s.withdrawRef(ctx, d))
+	}
+	return done, err
+}
+
+// withdrawRef takes the lock file away again that was made for a repair that
+// has failed, unless somebody has locked it meanwhile: what is not whole must
+// not look as if programs could run on it.
+func (s *Store) withdrawRef(ctx context.Context, d *Deployment) error {
+	return s.locked(context.WithoutCancel(ctx), func() error {
+		rt, err := s.runtime(d.Ref.Name)
+		if err != nil {
+			return err
+		}
+		defer rt.Close()
+		dep, err := rt.openDir(d.Ref.Version)
+		if err != nil {
+			return ignoreMissing(err)
+		}
+		defer dep.Close()
+		ref, err := openRef(dep, unix.O_RDWR)
+		if err != nil {
+			return err
+		}
+		defer ref.Close()
+		if err := lock.Try(ref, lock.Write); err != nil {
+			return err
+		}
+		files, err := dep.openDir(filesDir)
+		if err != nil {
+			return err
+		}
+		defer files.Close()
+		return files.unlink(refFile)
+	})
 }
 
 // rebuild fills the stage and exchanges it with the deployment.
@@ -108,7 +150,39 @@ func (s *Store) fromOrigin(ctx context.Context, tree dir, d *Deployment, opt Ins
 	if err != nil {
 		return err
 	}
+	if err := s.same(d, content); err != nil {
+		return fmt.Errorf("%q: %w", d.Origin, err)
+	}
 	return describeTree(tree, d.Ref, a, content)
+}
+
+// same tells whether an origin still is what the deployment was made of: a
+// directory has no digest. Without a manifest nobody knows.
+func (s *Store) same(d *Deployment, content *archive.Tree) error {
+	rt, err := s.runtime(d.Ref.Name)
+	if err != nil {
+		return err
+	}
+	defer rt.Close()
+	dep, err := rt.openDir(d.Ref.Version)
+	if err != nil {
+		return missing(err)
+	}
+	defer dep.Close()
+	expected, err := readManifest(dep)
+	if err != nil {
+		return nil
+	}
+	for _, e := range content.Entries {
+		if expected[e.Path] != e && e.Path != refFile {
+			return fmt.Errorf("%w: it is not what was installed from it: %q differs", source.ErrDigest, e.Path)
+		}
+		delete(expected, e.Path)
+	}
+	for path := range expected {
+		return fmt.Errorf("%w: it is not what was installed from it: %q is missing", source.ErrDigest, path)
+	}
+	return nil
 }
 
 // restoreRef makes files/.ref again if there is nothing of that name, with the

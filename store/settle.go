@@ -232,6 +232,9 @@ func (d dir) widen(name string, kind, bits uint32) error {
 	if st.Mode&unix.S_IFMT != kind {
 		return d.fail("chmod", name, unix.ELOOP)
 	}
+	if kind == unix.S_IFREG && st.Nlink > 1 && st.Size > 0 { // and another version's, perhaps
+		return d.fail("chmod", name, unix.EMLINK)
+	}
 	return d.fail("chmod", name, unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), st.Mode&0o7777|bits))
 }
 

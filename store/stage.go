@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -193,6 +195,9 @@ func (s *Store) drainStages(ctx context.Context) ([]Remnant, error) {
 	var done []Remnant
 	for _, e := range list {
 		if !e.IsDir() {
+			if strings.HasPrefix(e.Name(), lockTest) && s.tested(e.Name()) {
+				continue
+			}
 			if err := s.unlinkLeftLink(ctx, e.Name()); err != nil {
 				return done, err
 			}
@@ -212,6 +217,22 @@ func (s *Store) drainStages(ctx context.Context) ([]Remnant, error) {
 		}
 	}
 	return done, nil
+}
+
+// tested tells whether somebody tries locks with a file. It counts as tried for
+// a while in which nobody has locked it yet.
+func (s *Store) tested(name string) bool {
+	f, err := s.staging.openFile(name, unix.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	st, err := fstat(f)
+	if err == nil && time.Since(time.Unix(st.Mtim.Unix())) < time.Minute {
+		return true
+	}
+	conflict, err := lock.Probe(f, lock.Write)
+	return err == nil && conflict != nil
 }
 
 // drainStage deletes the stage of ref, unless it is alive.

@@ -20,6 +20,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/BurntSushi/toml"
 	"golang.org/x/sys/unix"
@@ -73,17 +74,21 @@ type Options struct {
 type Store struct {
 	opt  Options
 	root dir
-	// The parts that are renamed from and into.
+	// The parts that are renamed from and into. The last two are missing where
+	// somebody has deleted them; complete makes them again.
 	runtimes, staging, trash dir
+	completing               sync.Mutex
 }
 
 // Path is the absolute path by which the store was opened.
 func (s *Store) Path() string { return s.root.Name() }
 
 // Close lets the directory go. Holds and stages that came from s live on.
-func (s *Store) Close() error {
+func (s *Store) Close() error { return errors.Join(s.root.Close(), s.closeParts()) }
+
+func (s *Store) closeParts() error {
 	var errs []error
-	for _, d := range []dir{s.root, s.runtimes, s.staging, s.trash} {
+	for _, d := range []dir{s.runtimes, s.staging, s.trash} {
 		if d.File != nil {
 			errs = append(errs, d.Close())
 		}
@@ -128,11 +133,40 @@ func open(path string, opt Options) (_ *Store, err error) {
 		name string
 		to   *dir
 	}{{runtimesDir, &s.runtimes}, {stagingDir, &s.staging}, {trashDir, &s.trash}} {
-		if *part.to, err = s.root.openDir(part.name); err != nil {
+		*part.to, err = s.root.openDir(part.name)
+		if err != nil && (part.name == runtimesDir || !errors.Is(err, os.ErrNotExist)) {
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// complete makes what whoever changes the store needs and somebody has deleted,
+// a directory with everything in it perhaps.
+func (s *Store) complete() error {
+	s.completing.Lock()
+	defer s.completing.Unlock()
+	for name, part := range map[string]*dir{stagingDir: &s.staging, trashDir: &s.trash} {
+		if part.File != nil {
+			continue
+		}
+		d, err := s.root.makeDir(name)
+		if err != nil {
+			return err
+		}
+		*part = d
+	}
+	if there, err := s.root.exists(lockFile); there || err != nil {
+		return err
+	}
+	f, err := s.root.createFile(lockFile, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func (s *Store) checkFormat() error {
@@ -208,21 +242,13 @@ func makeStore(ctx context.Context, path string) error {
 	}
 	defer root.Close()
 	s := &Store{root: root}
-	if f, err := root.createFile(lockFile, 0o600); err == nil {
-		f.Close()
-	} else if !errors.Is(err, os.ErrExist) {
-		return err
-	}
+	defer s.closeParts()
 	return s.locked(ctx, func() error {
 		if there, err := root.exists(formatFile); there || err != nil {
 			return err
 		}
-		for _, name := range []string{runtimesDir, stagingDir, trashDir} {
-			d, err := root.makeDir(name)
-			if err != nil {
-				return err
-			}
-			d.Close()
+		if s.runtimes, err = root.makeDir(runtimesDir); err != nil {
+			return err
 		}
 		return root.writeFile(formatFile, []byte(formatText))
 	})
@@ -259,6 +285,9 @@ func makeRoot(path string) (_ dir, err error) {
 // readers never take it. Not re-entrant; it excludes goroutines as well as
 // processes, and on NFS other machines.
 func (s *Store) locked(ctx context.Context, fn func() error) error {
+	if err := s.complete(); err != nil {
+		return err
+	}
 	f, err := s.root.openFile(lockFile, unix.O_RDWR)
 	if err != nil {
 		return err

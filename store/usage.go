@@ -56,11 +56,21 @@ func (s *Store) measure(ctx context.Context, m *measurement, d Deployment) error
 		return ignoreMissing(err)
 	}
 	defer dep.Close()
-	err = walkDirs(ctx, dep, ".", dir.openSameMount, m.directory)
+	err = walkDirs(ctx, dep, ".", openCounted, m.directory)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 		return nil
 	}
 	return err
+}
+
+// openCounted leaves out what is mounted in a version, which is not its own,
+// and what may not be read.
+func openCounted(d dir, name string) (dir, error) {
+	sub, err := d.openSameMount(name)
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, os.ErrPermission) {
+		err = os.ErrNotExist
+	}
+	return sub, err
 }
 
 // measurement counts inodes with one name at once, and remembers the others.

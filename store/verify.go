@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"runtime"
@@ -24,6 +25,9 @@ import (
 type Difference struct {
 	Path string // relative to files/
 	What string // "missing", "extra", "changed: size is 3, not 5"
+	// Unread says that it could not be looked at, so that it may be what it
+	// should be.
+	Unread bool
 }
 
 // Verify holds a deployment and compares its files with its manifest: type,
@@ -99,7 +103,13 @@ func (v *verification) load(dep dir) error {
 func (v *verification) report(p, format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.found = append(v.found, Difference{p, fmt.Sprintf(format, args...)})
+	v.found = append(v.found, Difference{Path: p, What: fmt.Sprintf(format, args...)})
+}
+
+func (v *verification) unread(p string, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.found = append(v.found, Difference{p, fmt.Sprintf("cannot be read: %v", errnoOf(err)), errors.Is(err, os.ErrPermission)})
 }
 
 // walk compares a directory and everything below it, and takes what it has
@@ -143,7 +153,9 @@ func (v *verification) member(ctx context.Context, hashes *errgroup.Group, d dir
 	case isDir(&st):
 		sub, err := d.openSameMount(e.Name())
 		if err != nil {
-			v.report(rel, "cannot be read: %v", errnoOf(err))
+			v.unread(rel, err)
+			// Nobody knows what is in it.
+			maps.DeleteFunc(v.expected, func(p string, _ manifest.Entry) bool { return strings.HasPrefix(p, rel+"/") })
 			return nil
 		}
 		defer sub.Close()
@@ -155,7 +167,7 @@ func (v *verification) member(ctx context.Context, hashes *errgroup.Group, d dir
 		}
 		f, err := d.openFile(e.Name(), unix.O_RDONLY)
 		if err != nil {
-			v.report(rel, "cannot be read: %v", errnoOf(err))
+			v.unread(rel, err)
 			return nil
 		}
 		hashes.Go(func() error { return v.content(ctx, f, rel, expected) })

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -52,7 +53,11 @@ func (a *app) run(ctx context.Context, args []string) error {
 	// What prints the help and the version drops the error.
 	out := &printer{w: a.out}
 	c.Writer = out
-	if err := c.RunContext(ctx, args); err != nil || out.err == nil {
+	err := c.RunContext(ctx, args)
+	if unknown := cli.ExitCoder(nil); errors.As(err, &unknown) {
+		err = usageError(fmt.Sprintf("there is no command %q", args[len(args)-1])) // for help to show
+	}
+	if err != nil || out.err == nil {
 		return err
 	}
 	return fmt.Errorf("cannot print: %w", out.err)
@@ -89,9 +94,18 @@ func (a *app) commands() *cli.App {
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print errors and data only", Destination: &a.quiet},
 			&cli.BoolFlag{Name: "verbose", Usage: "say more about what is done", Destination: &a.verbose},
 		},
-		Before: func(*cli.Context) error {
+		Before: func(c *cli.Context) error {
 			if a.user && a.system {
 				return usageError("--user and --system exclude each other")
+			}
+			// An empty value is what a script has that failed to find it: no reason
+			// to work on something else.
+			// An empty variable is none.
+			if value, env := os.LookupEnv("BERTH_STORE"); c.IsSet("store") && a.storeDir == "" && (!env || value != "") {
+				return usageError("--store: the name of a directory is empty")
+			}
+			if c.IsSet("config") && a.configFile == "" {
+				return usageError("--config: the name of a file is empty")
 			}
 			// The system's store is no substitute for somebody's own.
 			if a.user && a.storeDir == "" && userStore() == "" {

@@ -61,6 +61,10 @@ func arrange(c *cli.App, args []string) (arranged []string, cmd *cli.Command) {
 	if cmd == nil {
 		return slices.Concat(args[:1], global, rest), nil
 	}
+	// The parser would take an argument for the topic.
+	if slices.Contains(own, "--help") || slices.Contains(own, "-h") {
+		return []string{args[0], cmd.Name, "--help"}, cmd
+	}
 	return slices.Concat(args[:1], global, []string{cmd.Name}, own, []string{"--"}, rest), cmd
 }
 

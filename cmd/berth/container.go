@@ -193,7 +193,7 @@ func (c *container) addHost() error {
 // runtime's, inside.
 func (c *container) reaches(dir string) bool {
 	host, err := c.resolve(dir)
-	return dir == "/" || err == nil && isDirectory(host)
+	return c.above(dir) || err == nil && isDirectory(host)
 }
 
 // add adds a part, and the directories above it that are no part of another:
@@ -278,7 +278,7 @@ func (c *container) executable(inside string) error {
 	switch {
 	case err != nil:
 		return exec.ErrNotFound
-	case info.IsDir() || info.Mode().Perm()&0o111 == 0:
+	case info.IsDir() || unix.Faccessat(unix.AT_FDCWD, host, unix.X_OK, unix.AT_EACCESS) != nil:
 		return fs.ErrPermission
 	}
 	return nil

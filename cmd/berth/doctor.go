@@ -87,7 +87,7 @@ func (a *app) runDoctor(ctx context.Context) error {
 		if do == "" {
 			do = "-"
 		}
-		rows = append(rows, []string{safe(f.What), do, word})
+		rows = append(rows, []string{safe(f.What), safe(do), word})
 	}
 	if a.json {
 		err = a.printJSON(documents)
@@ -98,9 +98,9 @@ func (a *app) runDoctor(ctx context.Context) error {
 		return err
 	}
 	if bad > 0 {
-		return &statusError{exitData, fmt.Errorf("the store %s needs attention", s.Path())}
+		return &statusError{exitData, fmt.Errorf("the store %s needs attention", safe(s.Path()))}
 	}
-	a.note("the store %s is in order", s.Path())
+	a.note("the store %s is in order", safe(s.Path()))
 	return nil
 }
 

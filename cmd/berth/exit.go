@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -73,11 +75,58 @@ func (a *app) exit(err error) int {
 		fmt.Fprintln(a.err, "berth: interrupted")
 		return status
 	}
-	fmt.Fprintln(a.err, "berth: "+err.Error())
-	if hint := hintOf(err); hint != "" {
-		fmt.Fprintln(a.err, hint)
+	for _, err := range severally(err) {
+		fmt.Fprintln(a.err, "berth: "+printable(err.Error()))
+		if hint := hintOf(err); hint != "" {
+			fmt.Fprintln(a.err, hint)
+		}
 	}
 	return status
+}
+
+// together makes one error of several: its status is what they have in common,
+// or that of a partial failure.
+func together(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	status := statusOf(errs[0])
+	for _, err := range errs[1:] {
+		if statusOf(err) != status {
+			status = exitIO
+		}
+	}
+	return &statusError{status, errors.Join(errs...)}
+}
+
+// severally takes joined errors apart.
+func severally(err error) []error {
+	if status, ok := err.(*statusError); ok {
+		return severally(status.err)
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || strings.Count(err.Error(), "\n")+1 != len(joined.Unwrap()) {
+		return []error{err}
+	}
+	var list []error
+	for _, err := range joined.Unwrap() {
+		list = append(list, severally(err)...)
+	}
+	return list
+}
+
+// printable escapes what a terminal could take for something else: not all
+// errors come from us.
+func printable(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r == '\n' || strconv.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 func statusOf(err error) int {

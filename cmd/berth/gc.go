@@ -71,6 +71,9 @@ func (a *app) runGC(ctx context.Context, opt gcOptions) error {
 	}
 	s, err := a.change()
 	if errors.Is(err, store.ErrNoStore) {
+		if len(opt.names) > 0 {
+			return &store.RefError{Op: "collect", Ref: store.Ref{Name: opt.names[0]}, Err: store.ErrNotFound}
+		}
 		a.detail("nothing to collect: %v", err)
 		return a.printResult(gc.Result{}, opt.dryRun)
 	}
@@ -157,7 +160,11 @@ func failures(r gc.Result) error {
 	var errs []error
 	for _, f := range r.Failed {
 		other = other || statusOf(f.Err) != exitPermission
-		errs = append(errs, fmt.Errorf("%s: %w", f.Ref, f.Err))
+		err := f.Err
+		if named := (*store.RefError)(nil); !errors.As(err, &named) {
+			err = fmt.Errorf("%s: %w", f.Ref, err)
+		}
+		errs = append(errs, err)
 	}
 	if !other {
 		return &statusError{exitPermission, errors.Join(errs...)}

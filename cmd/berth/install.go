@@ -20,6 +20,8 @@ import (
 	"berth/store/source"
 )
 
+const tocUsage = "--toc-sha256 is the digest of an archive's table, 64 hexadecimal digits"
+
 const noSyncUsage = "do not wait for the disk: not safe against a power cut"
 
 type installOptions struct {
@@ -58,6 +60,10 @@ Example: berth install sniper-3.0.20250108.112707.tar.gz --switch`,
 			if opt.what, err = oneArg(c, "what to install"); err != nil {
 				return err
 			}
+			// An empty one is what a script has that failed to find the digest.
+			if c.IsSet("toc-sha256") && opt.toc == "" {
+				return usageError(tocUsage)
+			}
 			return a.runInstall(c.Context, opt)
 		},
 	})
@@ -70,7 +76,7 @@ func (a *app) runInstall(ctx context.Context, opt installOptions) error {
 	}
 	if opt.toc != "" {
 		if sum, err := hex.DecodeString(opt.toc); err != nil || len(sum) != sha256.Size || artifact.Directory != "" {
-			return usageError("--toc-sha256 is the digest of an archive's table, 64 hexadecimal digits")
+			return usageError(tocUsage)
 		}
 		artifact.TOC = "sha256:" + strings.ToLower(opt.toc)
 	}
@@ -105,7 +111,7 @@ func (a *app) artifact(ctx context.Context, what, as string) (source.Artifact, e
 		}
 		artifact.Name, artifact.Version = ref.Name, ref.Version
 	}
-	if artifact.Version == "" {
+	if !store.ValidName(artifact.Name) || !store.ValidVersion(artifact.Version) {
 		if err := nameFromMetadata(ctx, &artifact); err != nil {
 			return artifact, err
 		}
@@ -193,7 +199,12 @@ func (a *app) install(ctx context.Context, artifact source.Artifact, opt install
 	defer debug.SetGCPercent(debug.SetGCPercent(50))
 	// A large trash holds up nobody who has room for what he installs.
 	drained := make(chan error, 1)
-	go func() { drained <- a.drain(ctx, s) }()
+	var freed int64
+	go func() {
+		var err error
+		freed, err = a.drain(ctx, s)
+		drained <- err
+	}()
 	try := func() (*store.Installed, error) {
 		meter := a.meter("installing "+artifact.Name+"@"+artifact.Version, artifact.Size)
 		defer meter.stop()
@@ -212,9 +223,11 @@ func (a *app) install(ctx context.Context, artifact source.Artifact, opt install
 		return done, nil
 	}
 	drainErr := <-drained
-	// What is listed by now, or was before, has not failed for want of room.
+	// What is listed by now, or was before, has not failed for want of room. A
+	// pipe cannot be read twice.
 	_, listed := s.Lookup(store.Ref{Name: artifact.Name, Version: artifact.Version})
-	if drainErr != nil || !isFull(err) || !errors.Is(listed, store.ErrNotFound) {
+	again := artifact.Directory != "" || artifact.Size >= 0
+	if drainErr != nil || !isFull(err) || freed == 0 || !again || !errors.Is(listed, store.ErrNotFound) {
 		return nil, errors.Join(err, drainErr)
 	}
 	a.note("once more, now that the trash is empty: %v", err)
@@ -227,12 +240,13 @@ func (a *app) install(ctx context.Context, artifact source.Artifact, opt install
 func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // drain begins every change of a store, and says what it could not do.
-func (a *app) drain(ctx context.Context, s *store.Store) error {
+func (a *app) drain(ctx context.Context, s *store.Store) (freed int64, err error) {
 	remnants, err := s.Drain(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, r := range remnants {
+		freed += r.Freed
 		switch {
 		case r.Err == nil:
 			a.detail("removed the rest of %s, which freed %s", r.Ref, size(r.Freed))
@@ -242,7 +256,7 @@ func (a *app) drain(ctx context.Context, s *store.Store) error {
 			a.note("cannot remove %q: %v", r.Path, r.Err)
 		}
 	}
-	return nil
+	return freed, nil
 }
 
 func (a *app) tellInstalled(done *store.Installed) {
@@ -271,13 +285,13 @@ func (a *app) tellInstalled(done *store.Installed) {
 		n    int
 		what string
 	}{
-		{d.SetID, "setuid and setgid bits"},
+		{d.SetID, "setuid or setgid bits"},
 		{d.Xattrs, "extended attributes other than user.*"},
-		{d.Nodes, "devices, fifos and sockets"},
-		{d.Beside, "entries beside files/ and metadata"},
+		{d.Nodes, "devices, fifos or sockets"},
+		{d.Beside, "names beside files/ and metadata"},
 	} {
 		if left.n > 0 {
-			a.note("left out %d %s", left.n, left.what)
+			a.note("left out: %s (%d)", left.what, left.n)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -34,7 +36,7 @@ its end. Who knows the table's digest needs to read no more of it than what has
 changed. What is printed are the lines for a channel's SHA256SUMS: the digests
 of the archive and of its table.
 
-Example: berth pack ./sniper -o channel/sniper-2.0.tar.zst >> channel/SHA256SUMS`,
+Example: berth pack ./sniper -o sniper-2.0.tar.zst`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE`", Destination: &opt.output},
 			&cli.IntFlag{Name: "level", Usage: "compress like zstd's level `N`, 1 to 19", Value: 9, Destination: &opt.level},
@@ -75,11 +77,12 @@ func (a *app) runPack(ctx context.Context, opt packOptions) (err error) {
 	defer done()
 	// It appears under its name when it is whole.
 	dir, name := filepath.Split(opt.output)
-	out, err := os.CreateTemp(filepath.Clean(dir+"."), "."+name+".*")
+	part := filepath.Join(dir, fmt.Sprintf(".%s.%s", name, strings.ToLower(rand.Text()[:8])))
+	out, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return fmt.Errorf("cannot write %q: %w", opt.output, err)
 	}
-	defer os.Remove(out.Name())
+	defer os.Remove(part)
 	defer out.Close()
 	meter := a.meter(fmt.Sprintf("packing %+q", name), -1)
 	sum := sha256.New()
@@ -88,12 +91,8 @@ func (a *app) runPack(ctx context.Context, opt packOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot pack %q: %w", opt.what, err)
 	}
-	err = out.Chmod(0o644)
-	if err == nil {
-		err = out.Sync()
-	}
-	if err == nil {
-		err = os.Rename(out.Name(), opt.output)
+	if err = out.Sync(); err == nil {
+		err = os.Rename(part, opt.output)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write %q: %w", opt.output, err)
@@ -105,7 +104,12 @@ func (a *app) runPack(ctx context.Context, opt packOptions) (err error) {
 	if a.json {
 		return a.printJSON(j)
 	}
-	if _, err := fmt.Fprintf(a.out, "%s  %s\n%s  %s.toc\n", j.SHA256, name, j.TOCSHA256, name); err != nil {
+	// As sha256sum(1) writes names that have them.
+	mark, listed := "", strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`).Replace(name)
+	if listed != name {
+		mark = `\`
+	}
+	if _, err := fmt.Fprintf(a.out, "%s%s  %s\n%s%s  %s.toc\n", mark, j.SHA256, listed, mark, j.TOCSHA256, listed); err != nil {
 		return fmt.Errorf("cannot print: %w", err)
 	}
 	return nil

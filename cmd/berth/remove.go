@@ -72,7 +72,7 @@ func (a *app) runRemove(ctx context.Context, opt removeOptions) error {
 		return err
 	}
 	defer s.Close()
-	if err := a.drain(ctx, s); err != nil {
+	if _, err := a.drain(ctx, s); err != nil {
 		return err
 	}
 	if refs, err = versionsOf(s, refs, opt.all); err != nil {
@@ -120,7 +120,7 @@ func (a *app) removeAll(ctx, waiting context.Context, s *store.Store, refs []sto
 	for _, ref := range refs {
 		freed, err := a.removeOne(ctx, waiting, s, ref, opt)
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			break // what is done has to be told
 		}
 		busy := (*store.InUseError)(nil)
 		errors.As(err, &busy)
@@ -130,7 +130,11 @@ func (a *app) removeAll(ctx, waiting context.Context, s *store.Store, refs []sto
 		case busy != nil && (opt.late || busy.Trashed):
 			r.Deferred = append(r.Deferred, gc.Deferral{Ref: ref, Rule: gc.RuleCondemned, Reason: "it is in use", Trashed: busy.Trashed, Uses: busy.Uses})
 		case busy != nil:
-			r.Kept = append(r.Kept, gc.Kept{Ref: ref, Rule: gc.RuleInUse, Reason: "it is in use"})
+			kept := gc.Kept{Ref: ref, Rule: gc.RuleInUse, Reason: "it is in use"}
+			if busy.Doubt != "" {
+				kept.Rule, kept.Reason = gc.RuleDoubt, "it may be in use: "+busy.Doubt
+			}
+			r.Kept = append(r.Kept, kept)
 			errs = append(errs, err)
 		default:
 			r.Failed = append(r.Failed, gc.Failure{Ref: ref, Err: err})
@@ -154,25 +158,10 @@ func (a *app) removeAll(ctx, waiting context.Context, s *store.Store, refs []sto
 			a.note("%s is in use; it goes as soon as it is free", d.Ref)
 		}
 	}
-	switch {
-	case len(errs) == 0:
-		return nil
-	case len(errs) == 1 && len(refs) == 1:
-		return errs[0]
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	return &statusError{statusOfAll(errs), errors.Join(errs...)}
-}
-
-// statusOfAll is the common status of several errors, or that of a partial
-// failure.
-func statusOfAll(errs []error) int {
-	status := statusOf(errs[0])
-	for _, err := range errs[1:] {
-		if statusOf(err) != status {
-			return exitIO
-		}
-	}
-	return status
+	return together(errs)
 }
 
 func (a *app) removeOne(ctx, waiting context.Context, s *store.Store, ref store.Ref, opt removeOptions) (freed int64, err error) {

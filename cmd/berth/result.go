@@ -8,10 +8,10 @@ import (
 	"berth/store"
 )
 
-// The documents that --json prints, as docs/json.md describes them.
+// The documents that --json prints, as docs/commands.md describes them.
 type (
 	resultJSON struct {
-		Installed []installedVersionJSON `json:"installed,omitempty"`
+		Installed []installedVersionJSON `json:"installed,omitzero"` // of install and upgrade
 		Removed   []removedJSON          `json:"removed"`
 		Deferred  []deferredJSON         `json:"deferred"`
 		Kept      []keptJSON             `json:"kept"`
@@ -29,14 +29,14 @@ type (
 	removedJSON struct {
 		Name      string `json:"name"`
 		Version   string `json:"version"`
-		Rule      string `json:"rule,omitempty"`
+		Rule      string `json:"rule"`
 		Reason    string `json:"reason"`
 		Reclaimed int64  `json:"reclaimed"`
 	}
 	deferredJSON struct {
 		Name      string        `json:"name"`
 		Version   string        `json:"version"`
-		Rule      string        `json:"rule,omitempty"`
+		Rule      string        `json:"rule"`
 		Reason    string        `json:"reason"`
 		Trashed   bool          `json:"trashed"`
 		Processes []processJSON `json:"processes"`
@@ -44,12 +44,12 @@ type (
 	keptJSON struct {
 		Name    string `json:"name"`
 		Version string `json:"version"`
-		Rule    string `json:"rule,omitempty"`
+		Rule    string `json:"rule"`
 		Reason  string `json:"reason"`
 	}
 	failedJSON struct {
 		Name    string `json:"name"`
-		Version string `json:"version,omitempty"`
+		Version string `json:"version"`
 		Error   string `json:"error"`
 	}
 	processJSON struct {
@@ -145,10 +145,8 @@ func (a *app) tellResult(r gc.Result, dryRun bool) error {
 			rows = append(rows, []string{"kept", d.Ref.String(), "-", d.Reason})
 		}
 	}
-	if !a.quiet {
-		if err := a.table(a.out, a.outTerminal, []string{"WHAT", "VERSION", "FREES", "WHY"}, rows); err != nil {
-			return err
-		}
+	if err := a.table(a.out, a.outTerminal, []string{"WHAT", "VERSION", "FREES", "WHY"}, rows); err != nil {
+		return err
 	}
 	return failures(r)
 }

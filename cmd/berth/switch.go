@@ -138,7 +138,7 @@ func (a *app) changing(ctx context.Context, ref store.Ref, fn func(context.Conte
 		return err
 	}
 	defer s.Close()
-	if err := a.drain(ctx, s); err != nil {
+	if _, err := a.drain(ctx, s); err != nil {
 		return err
 	}
 	return fn(ctx, s)

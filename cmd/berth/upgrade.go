@@ -35,8 +35,9 @@ func (a *app) runUpgrade(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	var out resultJSON
+	out := resultJSON{Installed: []installedVersionJSON{}}
 	var failed []error
+	var upgraded []string
 	for _, name := range names {
 		done, err := a.upgrade(ctx, name)
 		if ctx.Err() != nil {
@@ -47,12 +48,13 @@ func (a *app) runUpgrade(ctx context.Context, names []string) error {
 			out.Failed = append(out.Failed, failedJSON{Name: name, Error: err.Error()})
 			continue
 		}
+		upgraded = append(upgraded, name)
 		if done != nil {
 			out.Installed = append(out.Installed, installedJSON(done)...)
 		}
 	}
-	if len(names) > len(failed) || len(names) == 0 {
-		if err := a.collectAfterUpgrade(ctx, names, &out); err != nil {
+	if len(upgraded) > 0 || len(names) == 0 {
+		if err := a.collectAfterUpgrade(ctx, upgraded, &out); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -62,13 +64,7 @@ func (a *app) runUpgrade(ctx context.Context, names []string) error {
 			return err
 		}
 	}
-	switch {
-	case len(failed) == 1 && len(names) <= 1:
-		return failed[0]
-	case len(failed) > 0:
-		return &statusError{exitIO, errors.Join(failed...)}
-	}
-	return nil
+	return together(failed)
 }
 
 // upgradable are the runtimes that were named, or the installed ones that have

@@ -63,10 +63,25 @@ func (a *app) runVerify(ctx context.Context, ref store.Ref) error {
 		return err
 	}
 	if len(found) > 0 {
-		return &statusError{exitData, fmt.Errorf("%s differs from its manifest in %d members", ref, len(found))}
+		return differs(ref, found)
 	}
 	a.note("%s is as it was installed", ref)
 	return nil
+}
+
+// differs says in how many members, unless all that was found is that they
+// cannot be read.
+func differs(ref store.Ref, found []store.Difference) error {
+	paths := make(map[string]bool)
+	read := false
+	for _, d := range found {
+		paths[d.Path] = true
+		read = read || !d.Unread
+	}
+	if !read {
+		return &statusError{exitPermission, fmt.Errorf("%s cannot be compared: %d members cannot be read", ref, len(paths))}
+	}
+	return &statusError{exitData, fmt.Errorf("%s differs from its manifest in %d members", ref, len(paths))}
 }
 
 func (a *app) printDifferences(ref store.Ref, found []store.Difference) error {

@@ -21,8 +21,10 @@ func (a *app) versionCommand() *cli.Command {
 					"version": version, "go": runtime.Version(), "arch": runtime.GOARCH,
 				})
 			}
-			_, err := fmt.Fprintf(a.out, "berth %s (%s, %s)\n", version, runtime.Version(), runtime.GOARCH)
-			return err
+			if _, err := fmt.Fprintf(a.out, "berth %s (%s, %s)\n", version, runtime.Version(), runtime.GOARCH); err != nil {
+				return fmt.Errorf("cannot print: %w", err)
+			}
+			return nil
 		},
 	})
 }

@@ -10,15 +10,15 @@ import (
 // compare makes a file that is too large to be held: as long as its content is
 // that of a donor's file of the same looks nothing is written. Where they part,
 // what they have in common is copied, and the rest is written.
-func (w *fillWorker) compare(file *regularFile) (linked bool, err error) {
+func (w *fillWorker) compare(file *regularFile) error {
 	c, donor := w.donors.likely(file)
 	if c == nil {
-		return false, w.write(file)
+		return w.write(file)
 	}
 	defer unix.Close(donor)
 	w.needBuf()
 	var out *output
-	err = w.blocks(file, func(b []byte, offset int64) (err error) {
+	err := w.blocks(file, func(b []byte, offset int64) (err error) {
 		if out != nil {
 			return out.write(b, offset)
 		}
@@ -34,11 +34,12 @@ func (w *fillWorker) compare(file *regularFile) (linked bool, err error) {
 		return out.write(b, offset)
 	})
 	if out != nil {
-		return false, out.finish(err)
+		return out.finish(err)
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
+	linked := false
 	w.donors.mu.Lock()
 	if file.inode.digest == c.digest {
 		linked, err = w.donors.link(c, file)
@@ -47,12 +48,12 @@ func (w *fillWorker) compare(file *regularFile) (linked bool, err error) {
 	}
 	w.donors.mu.Unlock()
 	if linked || err != nil {
-		return linked, err
+		return err
 	}
 	if out, err = w.create(file); err != nil {
-		return false, err
+		return err
 	}
-	return false, out.finish(out.copy(donor, file.size, w.buf))
+	return out.finish(out.copy(donor, file.size, w.buf))
 }
 
 // copy copies the beginning of another file, whose content has been compared.

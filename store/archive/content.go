@@ -41,7 +41,6 @@ func (w *writer) regular(h *tar.Header, parts []string, content io.Reader) error
 		linked, err := w.donors.give(file, digest, nil)
 		if linked || err != nil {
 			file.dir.leave()
-			w.filler.count(file, linked)
 			return err
 		}
 	}

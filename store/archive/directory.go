@@ -75,7 +75,12 @@ func (w *walk) Next() (*tar.Header, error) {
 		return nil, err
 	}
 	if w.stack == nil {
-		return w.enter(nil)
+		h, err := w.enter(nil)
+		if err != nil || w.only == nil {
+			return h, err
+		}
+		// The directory that holds these has a time of its own, which says
+		// nothing of them.
 	}
 	for len(w.stack) > 0 {
 		top := &w.stack[len(w.stack)-1]
@@ -230,10 +235,12 @@ func header(path string, st *unix.Stat_t) *tar.Header {
 		}
 	case unix.S_IFLNK:
 		h.Typeflag = tar.TypeSymlink
-	case unix.S_IFCHR:
+	case unix.S_IFCHR, unix.S_IFBLK:
 		h.Typeflag = tar.TypeChar
-	case unix.S_IFBLK:
-		h.Typeflag = tar.TypeBlock
+		if st.Mode&unix.S_IFMT == unix.S_IFBLK {
+			h.Typeflag = tar.TypeBlock
+		}
+		h.Devmajor, h.Devminor = int64(unix.Major(uint64(st.Rdev))), int64(unix.Minor(uint64(st.Rdev)))
 	default:
 		h.Typeflag = tar.TypeFifo // and sockets, which tar has no type for
 	}

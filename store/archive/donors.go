@@ -35,6 +35,7 @@ type donors struct {
 	mu       sync.Mutex // of all below, and of the trails
 	trees    []*trail
 	names    []string // of the trees
+	lockFile string   // what is never linked
 	verify   bool
 	owner    unix.Stat_t // whom files of ours belong to
 	entries  []candidate
@@ -73,7 +74,7 @@ func newDonors(list []Donor, work int, lockFile string, verify bool) (*donors, e
 		return nil, nil
 	}
 	d := &donors{
-		verify: verify, byDigest: make(map[[sha256.Size]byte]int32), byLooks: make(map[looks][]int32), used: make(map[id]bool),
+		lockFile: lockFile, verify: verify, byDigest: make(map[[sha256.Size]byte]int32), byLooks: make(map[looks][]int32), used: make(map[id]bool),
 	}
 	if err := unix.Fstat(work, &d.owner); err != nil {
 		return nil, failed("look at", workName, err)
@@ -85,12 +86,23 @@ func newDonors(list []Donor, work int, lockFile string, verify bool) (*donors, e
 			return nil, failed("open", donor.Files.Name(), err)
 		}
 		d.trees, d.names = append(d.trees, &trail{root: hold(fd)}), append(d.names, donor.Files.Name())
+		var files []manifest.Entry
+		locks := make(map[[sha256.Size]byte]bool) // what may be an inode with a lock file
 		for e, err := range donor.Entries {
 			if err != nil {
 				d.changed = append(d.changed, fmt.Sprintf("%s: %v", donor.Files.Name(), err))
 				break
 			}
-			if e.Type == manifest.File && e.Size > 0 && path.Base(e.Path) != lockFile {
+			switch {
+			case e.Type != manifest.File || e.Size == 0:
+			case path.Base(e.Path) == lockFile:
+				locks[e.Digest] = true
+			default:
+				files = append(files, e)
+			}
+		}
+		for _, e := range files {
+			if !locks[e.Digest] {
 				d.add(int32(len(d.trees)-1), e)
 			}
 		}
@@ -135,7 +147,7 @@ func (d *donors) give(f *regularFile, digest [sha256.Size]byte, content []byte) 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	first, known := d.byDigest[digest]
-	if !known {
+	if !known || f.name == d.lockFile {
 		return false, nil
 	}
 	for i := first; i >= 0; i = d.entries[i].next {
@@ -161,8 +173,11 @@ func (d *donors) link(c *candidate, f *regularFile) (bool, error) {
 		return false, nil
 	}
 	var st unix.Stat_t
-	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || !c.matches(&st) {
-		d.report(c)
+	err = unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil || !c.matches(&st) {
+		if err == nil || isOther(err) {
+			d.report(c)
+		}
 		return false, nil
 	}
 	if st.Uid != d.owner.Uid || st.Gid != d.owner.Gid || d.used[idOf(&st)] || !sameXattrs(dir, name, f.xattrs) {
@@ -176,7 +191,7 @@ func (d *donors) link(c *candidate, f *regularFile) (bool, error) {
 		return false, failed("link", f.member, err)
 	}
 	d.used[idOf(&st)] = true
-	f.inode.time, f.inode.digest = f.time, c.digest
+	f.inode.time, f.inode.digest, f.inode.linked = f.time, c.digest, true
 	return true, nil
 }
 
@@ -190,7 +205,7 @@ func (d *donors) locate(c *candidate) (dir int, name string, err error) {
 	parts := strings.Split(c.path, "/")
 	last := len(parts) - 1
 	dir, err = d.trees[c.tree].cd(parts[:last])
-	if err != nil {
+	if isOther(err) {
 		d.report(c)
 	}
 	return dir, parts[last], err
@@ -217,9 +232,15 @@ func (d *donors) open(c *candidate) (fd int, ok bool) {
 	if err == nil {
 		unix.Close(fd)
 	}
-	d.report(c)
+	if err == nil || isOther(err) {
+		d.report(c)
+	}
 	return -1, false
 }
+
+// isOther tells errors of a file that is not there, or something else, from
+// those of one that we may not look at: nobody has changed that.
+func isOther(err error) bool { return err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP }
 
 // intact reads a candidate's content and compares it, with what the file is to
 // have or with the manifest.
@@ -251,6 +272,9 @@ func (d *donors) intact(c *candidate, content []byte) bool {
 func (d *donors) likely(f *regularFile) (c *candidate, fd int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if f.name == d.lockFile {
+		return nil, -1
+	}
 	var found *candidate
 	for _, i := range d.byLooks[looksOf(f.size, f.mode, f.time)] {
 		if c := &d.entries[i]; found == nil || path.Base(c.path) == f.name {
@@ -266,7 +290,8 @@ func (d *donors) likely(f *regularFile) (c *candidate, fd int) {
 	return nil, -1
 }
 
-// sameXattrs tells whether a file has exactly those user.* attributes.
+// sameXattrs tells whether a file has exactly those user.* attributes, and no
+// others that a new file would not have: a capability, or an access list.
 func sameXattrs(dir int, name string, want map[string]string) bool {
 	// There is no call that takes a descriptor and a name before Linux 6.13.
 	file := fmt.Sprintf("/proc/self/fd/%d/%s", dir, name)
@@ -283,6 +308,9 @@ func sameXattrs(dir int, name string, want map[string]string) bool {
 	}
 	have := 0
 	for attr := range strings.SplitSeq(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
+		if attr == "security.capability" || strings.HasPrefix(attr, "system.posix_acl_") {
+			return false
+		}
 		if !strings.HasPrefix(attr, "user.") {
 			continue
 		}

@@ -40,11 +40,9 @@ type filler struct {
 	pending sync.WaitGroup
 	workers sync.WaitGroup
 
-	reused      atomic.Int64 // bytes of files, by their logical size
-	reusedFiles atomic.Int64
-	unkept      atomic.Int64 // user.* attributes that the file system does not take
-	writeBack   bool
-	failure     atomic.Pointer[error]
+	unkept    atomic.Int64 // user.* attributes that the file system does not take
+	writeBack bool
+	failure   atomic.Pointer[error]
 }
 
 // A regularFile is one on its way to the disk.
@@ -284,32 +282,17 @@ func (w *fillWorker) make(file *regularFile) error {
 	if w.ctx.Err() != nil {
 		return context.Cause(w.ctx)
 	}
-	var linked bool
-	var err error
 	switch {
 	case w.donors == nil || !file.shareable() || file.open != nil: // whose digest no donor has
-		err = w.write(file)
+		return w.write(file)
 	case file.more == nil:
 		file.inode.digest = sha256.Sum256(file.first)
-		linked, err = w.donors.give(file, file.inode.digest, file.first)
-		if !linked && err == nil {
-			err = w.write(file)
+		if linked, err := w.donors.give(file, file.inode.digest, file.first); linked || err != nil {
+			return err
 		}
-	default:
-		linked, err = w.compare(file)
+		return w.write(file)
 	}
-	if err != nil {
-		return err
-	}
-	w.count(file, linked)
-	return nil
-}
-
-func (f *filler) count(file *regularFile, linked bool) {
-	if linked {
-		f.reused.Add(file.size)
-		f.reusedFiles.Add(1)
-	}
+	return w.compare(file)
 }
 
 // write makes a new file.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,9 @@ func (w *writer) finish() (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := w.ownLockFiles(&s, s.files, nil); err != nil {
+		return nil, err
+	}
 	files, err := openDir(w.dst, filesName)
 	if err != nil {
 		return nil, failed("open", filesName, err)
@@ -49,10 +53,9 @@ func (w *writer) finish() (*Tree, error) {
 	if err := w.seal(t, s.files, nil); err != nil {
 		return nil, err
 	}
-	tree.Entries, tree.LinkGroups, tree.Size = s.files.entries()
+	s.files.describe(tree)
 	tree.Dropped = w.dropped
 	tree.Dropped.Xattrs += int(w.filler.unkept.Load())
-	tree.Reused, tree.ReusedFiles = w.filler.reused.Load(), int(w.filler.reusedFiles.Load())
 	if w.donors != nil {
 		tree.Changed = w.donors.changed
 	}
@@ -217,6 +220,26 @@ func (w *writer) lockFile(files int, s *shape) error {
 	s.files.children[name] = &node{inode: &inode{
 		kind: regular, mode: 0o644, time: when, digest: sha256.Sum256(nil), names: 1,
 	}}
+	return nil
+}
+
+// ownLockFiles refuses lock files further down, which count too, that another
+// name reaches and that are not empty: that name could be a donor's, or ask one.
+func (w *writer) ownLockFiles(s *shape, n *node, parts []string) error {
+	for name, child := range n.children {
+		parts := append(slices.Clip(parts), name)
+		if child.inode.kind == directory {
+			if err := w.ownLockFiles(s, child, parts); err != nil {
+				return err
+			}
+		} else if name == w.opt.LockFile && child.inode.names > 1 && child.inode.kind == regular && child.inode.size > 0 && len(parts) > 1 {
+			path := slices.Concat(s.dir, parts)
+			if !s.bare {
+				path = slices.Concat(s.dir, []string{filesName}, parts)
+			}
+			return &MemberError{strings.Join(path, "/"), fmt.Errorf("%w: the lock file is a hard link", ErrUnsafe)}
+		}
+	}
 	return nil
 }
 

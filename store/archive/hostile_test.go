@@ -70,6 +70,8 @@ func TestHostile(t *testing.T) {
 			"link to lock file":   {lock, []member{file(".ref", ""), hard("a", ".ref")}, ErrUnsafe, ".ref"},
 			"lock file is a link": {lock, []member{file("files/a", ""), file("metadata", ""), hard("files/.ref", "files/a")}, ErrUnsafe, "files/.ref"},
 			"link from beside":    {lock, []member{file("r/files/.ref", ""), file("r/metadata", ""), hard("r/x", "r/files/.ref")}, ErrUnsafe, "r/files/.ref"},
+			"nested lock file":    {lock, []member{file("a", "x"), hard("d/.ref", "a")}, ErrUnsafe, "d/.ref"},
+			"link to a nested":    {lock, []member{file("d/.ref", "x"), hard("a", "d/.ref")}, ErrUnsafe, "d/.ref"},
 			"metadata is lock":    {lock, []member{file("files/.ref", ""), hard("metadata", "files/.ref")}, ErrUnsafe, "files/.ref"},
 
 			"files is a symlink":     {lock, []member{file("metadata", ""), link("files", outside)}, ErrFormat, "files"},
@@ -194,7 +196,7 @@ func TestLockFile(t *testing.T) {
 			"once a hard link":  {file("a", ""), hard(".ref", "a"), file(".ref", "")},
 			"once a link":       {link(".ref", "/etc/passwd"), file(".ref", "")},
 			"in the shape":      {dir("files", 0o555), file("files/.ref", "x"), file("metadata", "m")},
-			"another below":     {file("app/.ref", "x"), hard("app/2", "app/.ref")},
+			"another below":     {file("app/.ref", ""), hard("app/2", "app/.ref")},
 			"of another name":   {file(".ref2", "x"), hard("2", ".ref2")},
 			"one level further": {dir("r", 0), dir("r/files", 0o500), file("r/files/.ref", "x"), file("r/metadata", "m").with(func(h *tar.Header) { h.Mode = 0 })},
 		} {

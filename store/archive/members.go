@@ -77,7 +77,7 @@ func (m *tarMembers) blame(err error) error {
 		return fmt.Errorf("read the archive: %w", context.Cause(m.ctx))
 	}
 	switch {
-	case errors.Is(err, ErrFormat), errors.Is(err, ErrTooBig):
+	case errors.Is(err, ErrFormat), errors.Is(err, ErrTooBig), errors.Is(err, errProgram):
 		return err
 	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: truncated", ErrFormat)

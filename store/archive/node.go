@@ -24,6 +24,7 @@ type inode struct {
 	timed  bool // of a directory: a member said when and which mode
 	size   int64
 	digest [32]byte
+	linked bool   // from a donor
 	target string // of a symlink
 	names  int
 }
@@ -66,9 +67,11 @@ func (n *node) passable(parts []string) error {
 	return fmt.Errorf("%w: %q is no directory", ErrFormat, strings.Join(parts, "/"))
 }
 
-// entries lists what is below, itself as ".", sorted, and the groups of paths
-// that are one inode, and counts the bytes.
-func (n *node) entries() (list []manifest.Entry, groups [][]string, size int64) {
+// describe enters into a tree what is below: itself as ".", sorted, and the
+// groups of paths that are one inode, and counts the bytes.
+func (n *node) describe(t *Tree) {
+	var list []manifest.Entry
+	var groups [][]string
 	paths := make(map[*inode][]string)
 	n.list(".", func(path string, i *inode) {
 		if i.kind == dropped {
@@ -79,7 +82,11 @@ func (n *node) entries() (list []manifest.Entry, groups [][]string, size int64) 
 			paths[i] = append(paths[i], path)
 		}
 		if i.kind == regular && len(paths[i]) < 2 {
-			size += i.size
+			t.Size += i.size
+			if i.linked {
+				t.Reused += i.size
+				t.ReusedFiles++
+			}
 		}
 	})
 	slices.SortFunc(list, func(a, b manifest.Entry) int {
@@ -98,7 +105,7 @@ func (n *node) entries() (list []manifest.Entry, groups [][]string, size int64) 
 		}
 	}
 	slices.SortFunc(groups, func(a, b []string) int { return strings.Compare(a[0], b[0]) })
-	return list, groups, size
+	t.Entries, t.LinkGroups = list, groups
 }
 
 func (n *node) list(path string, visit func(string, *inode)) {

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/mikelolasagasti/xz"
 )
@@ -16,17 +18,34 @@ import (
 // otherwise grows with the processors: two of the blocks of "xz -6" fit.
 const threadsMemory = 80 << 20
 
+// errProgram says that the program has failed, which is no fault of the
+// archive.
+var errProgram = errors.New("the program that decompresses has ended early")
+
 // unxz decodes xz: by the program of that name, which is several times as fast
 // as Go and decodes blocks in parallel, where it is installed.
 func unxz(ctx context.Context, src io.Reader) (io.ReadCloser, error) {
-	if program, err := exec.LookPath("xz"); err == nil {
-		return startXz(ctx, program, src)
+	if program, ok := xzProgram(); ok {
+		if p, err := startXz(ctx, program, src); err == nil {
+			return p, nil
+		}
 	}
 	d, err := xz.NewReader(src, maxWindow)
 	if err != nil {
 		return nil, err
 	}
 	return io.NopCloser(d), nil
+}
+
+// xzProgram finds the program, and not what busybox has of it, which knows no
+// limits.
+func xzProgram() (path string, ok bool) {
+	path, err := exec.LookPath("xz")
+	if err != nil {
+		return "", false
+	}
+	itself, err := filepath.EvalSymlinks(path)
+	return path, err == nil && filepath.Base(itself) != "busybox"
 }
 
 // An xzProcess is the program at work. Whoever has read it to its end, or
@@ -48,6 +67,8 @@ func startXz(ctx context.Context, program string, src io.Reader) (*xzProcess, er
 	p.cmd = exec.CommandContext(ctx, program, "--decompress", "--stdout", "--threads=0",
 		fmt.Sprint("--memlimit=", threadsMemory), fmt.Sprint("--memlimit-decompress=", 2*maxWindow))
 	p.cmd.Env = []string{"LC_ALL=C"} // no XZ_OPT
+	// A Ctrl-C is for us: the context ends the program.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.Stdin, p.cmd.Stderr = src, &p.stderr
 	var err error
 	if p.out, err = p.cmd.StdoutPipe(); err == nil {
@@ -78,6 +99,8 @@ func (p *xzProcess) end(err error) {
 	waitErr := p.cmd.Wait()
 	p.cancel()
 	switch exit := (*exec.ExitError)(nil); {
+	case errors.As(waitErr, &exit) && !exit.Exited():
+		p.err = fmt.Errorf("%w: xz: %w", errProgram, waitErr)
 	case errors.As(waitErr, &exit):
 		said := strings.TrimPrefix(strings.TrimSpace(p.stderr.String()), "xz: (stdin): ")
 		p.err = fmt.Errorf("xz: %s (%w)", said, waitErr)

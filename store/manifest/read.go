@@ -205,6 +205,20 @@ func parseTime(s string) (time.Time, error) {
 }
 
 func unescape(s string) (string, error) {
+	for i := range len(s) {
+		if c := s[i]; !isPlain(c) && c != '\\' {
+			return "", fmt.Errorf("%s has a byte that should be escaped", strconv.Quote(s))
+		}
+	}
+	return Unescape(s)
+}
+
+// Unescape resolves the escapes of a manifest, a backslash and three octal
+// digits for a byte.
+func Unescape(s string) (string, error) {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s, nil
+	}
 	b := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
 		c := s[i]
@@ -218,8 +232,6 @@ func unescape(s string) (string, error) {
 			}
 			c = byte(n)
 			i += 3
-		} else if !isPlain(c) {
-			return "", fmt.Errorf("%s has a byte that should be escaped", strconv.Quote(s))
 		}
 		b = append(b, c)
 	}

@@ -3,8 +3,10 @@ package source
 import (
 	"bufio"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -14,8 +16,11 @@ import (
 // "sha256:HEX".
 func readSums(file string) (map[string]string, error) {
 	f, err := os.Open(file)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: no digests: %w", ErrDigest, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the digests: %w", err)
 	}
 	defer f.Close()
 	sums, err := parseSums(f)

@@ -133,6 +133,13 @@ func readRecord(path string) (r record, err error) {
 	if err == nil && len(about.Undecoded()) > 0 {
 		err = fmt.Errorf("has %q", about.Undecoded())
 	}
+	for _, group := range r.Links {
+		for i := range group {
+			if err == nil {
+				group[i], err = unescape(group[i])
+			}
+		}
+	}
 	return r, err
 }
 
