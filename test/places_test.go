@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -45,6 +46,7 @@ var places = map[string]func(t *testing.T) string{
 	"ext4": func(t *testing.T) string { return loop(t, 64, "mkfs.ext4", "-q", "-F") },
 	// Whose listings do not tell a directory from a file.
 	"ext4 without file types": func(t *testing.T) string { return loop(t, 64, "mkfs.ext4", "-q", "-F", "-O", "^filetype") },
+	"ext4 with whole seconds": func(t *testing.T) string { return loop(t, 64, "mkfs.ext4", "-q", "-F", "-I", "128") },
 	"xfs":                     func(t *testing.T) string { return loop(t, 320, "mkfs.xfs", "-q", "-f") },
 	"btrfs":                   func(t *testing.T) string { return loop(t, 128, "mkfs.btrfs", "-q", "-f") },
 	"btrfs subvolume": func(t *testing.T) string {
@@ -90,6 +92,23 @@ func TestEveryUseDefersOnEveryFileSystem(t *testing.T) {
 				t.Cleanup(func() { os.RemoveAll(dir) })
 				return dir
 			})
+		})
+	}
+}
+
+// What has been installed is as it was installed, and is shared, however the
+// file system keeps times.
+func TestInstallIsVerifiedOnEveryFileSystem(t *testing.T) {
+	for name, make := range places {
+		t.Run(name, func(t *testing.T) {
+			w := newWorldIn(t, make(t))
+			tree := w.smallTree("1.0") // with times of now
+			w.must(0, "install", tree, "--as", "demo@1.0")
+			w.must(0, "verify", "demo@1.0")
+			if r := w.must(0, "install", tree, "--as", "demo@2.0"); strings.Contains(r.stderr, "not reused") {
+				t.Errorf("it says %s", r.stderr)
+			}
+			w.must(0, "verify", "demo@2.0")
 		})
 	}
 }

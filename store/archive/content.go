@@ -140,6 +140,26 @@ func setXattrs(fd int, member string, attrs map[string]string) (unkept int, err 
 	return unkept, nil
 }
 
+// grainOf tries how fine the times are that the file system of a directory
+// keeps: an ext4 with inodes of 128 bytes has whole seconds.
+func grainOf(at int, dir string) (time.Duration, error) {
+	finest := time.Unix(1, 999_999_999)
+	if _, err := setTime(at, dir, finest); err != nil {
+		return 0, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(at, dir, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return 0, err
+	}
+	kept := time.Unix(st.Mtim.Unix())
+	for _, grain := range []time.Duration{time.Nanosecond, 100 * time.Nanosecond, time.Microsecond, time.Millisecond} {
+		if finest.Truncate(grain).Equal(kept) {
+			return grain, nil
+		}
+	}
+	return time.Second, nil
+}
+
 // setTime sets the modification time of a name, itself if it is a symbolic
 // link, and returns the time that the file system could keep: that of ext4 ends
 // in 2446, for instance. Inside the range that all have nobody is asked.

@@ -35,7 +35,8 @@ type writer struct {
 	at      trail // to where members are made, below work
 	from    trail // to where the targets of hard links are
 	root    *node
-	newest  time.Time // of all members
+	grain   time.Duration // of the times that the file system keeps
+	newest  time.Time     // of all members
 	count   int
 	size    int64
 	dropped Dropped
@@ -63,6 +64,11 @@ func newWriter(ctx context.Context, cancel context.CancelCauseFunc, dst *os.File
 	if err != nil {
 		unix.Close(w.dst)
 		return nil, failed("open", workName, err)
+	}
+	if w.grain, err = grainOf(w.dst, workName); err != nil {
+		unix.Close(work)
+		unix.Close(w.dst)
+		return nil, failed("set the time of", workName, err)
 	}
 	w.work = hold(work)
 	w.at.root, w.from.root = w.work, w.work
@@ -361,7 +367,7 @@ func (w *writer) mode(h *tar.Header) uint32 {
 }
 
 func (w *writer) time(h *tar.Header) time.Time {
-	t := h.ModTime.UTC()
+	t := h.ModTime.UTC().Truncate(w.grain)
 	if t.After(w.newest) {
 		w.newest = t
 	}
