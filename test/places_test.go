@@ -102,7 +102,7 @@ func TestInstallIsVerifiedOnEveryFileSystem(t *testing.T) {
 	for name, make := range places {
 		t.Run(name, func(t *testing.T) {
 			w := newWorldIn(t, make(t))
-			tree := w.smallTree("1.0") // with times of now
+			tree := newWorld(t).smallTree("1.0") // with times of now, to the nanosecond
 			w.must(0, "install", tree, "--as", "demo@1.0")
 			w.must(0, "verify", "demo@1.0")
 			if r := w.must(0, "install", tree, "--as", "demo@2.0"); strings.Contains(r.stderr, "not reused") {
