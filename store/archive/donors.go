@@ -41,6 +41,7 @@ type donors struct {
 	entries  []candidate
 	byDigest map[[sha256.Size]byte]int32 // first of those with the digest
 	byLooks  map[looks][]int32           // those that do not fit into a small block
+	locks    map[[sha256.Size]byte]bool  // digests of lock files, whose inode others may share
 	used     map[id]bool
 	changed  []string
 }
@@ -74,7 +75,9 @@ func newDonors(list []Donor, work int, lockFile string, verify bool) (*donors, e
 		return nil, nil
 	}
 	d := &donors{
-		lockFile: lockFile, verify: verify, byDigest: make(map[[sha256.Size]byte]int32), byLooks: make(map[looks][]int32), used: make(map[id]bool),
+		lockFile: lockFile, verify: verify,
+		byDigest: make(map[[sha256.Size]byte]int32), byLooks: make(map[looks][]int32),
+		locks: make(map[[sha256.Size]byte]bool), used: make(map[id]bool),
 	}
 	if err := unix.Fstat(work, &d.owner); err != nil {
 		return nil, failed("look at", workName, err)
@@ -86,8 +89,6 @@ func newDonors(list []Donor, work int, lockFile string, verify bool) (*donors, e
 			return nil, failed("open", donor.Files.Name(), err)
 		}
 		d.trees, d.names = append(d.trees, &trail{root: hold(fd)}), append(d.names, donor.Files.Name())
-		var files []manifest.Entry
-		locks := make(map[[sha256.Size]byte]bool) // what may be an inode with a lock file
 		for e, err := range donor.Entries {
 			if err != nil {
 				d.changed = append(d.changed, fmt.Sprintf("%s: %v", donor.Files.Name(), err))
@@ -96,13 +97,8 @@ func newDonors(list []Donor, work int, lockFile string, verify bool) (*donors, e
 			switch {
 			case e.Type != manifest.File || e.Size == 0:
 			case path.Base(e.Path) == lockFile:
-				locks[e.Digest] = true
+				d.locks[e.Digest] = true
 			default:
-				files = append(files, e)
-			}
-		}
-		for _, e := range files {
-			if !locks[e.Digest] {
 				d.add(int32(len(d.trees)-1), e)
 			}
 		}
@@ -147,7 +143,7 @@ func (d *donors) give(f *regularFile, digest [sha256.Size]byte, content []byte) 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	first, known := d.byDigest[digest]
-	if !known || f.name == d.lockFile {
+	if !known || f.name == d.lockFile || d.locks[digest] {
 		return false, nil
 	}
 	for i := first; i >= 0; i = d.entries[i].next {
@@ -277,7 +273,7 @@ func (d *donors) likely(f *regularFile) (c *candidate, fd int) {
 	}
 	var found *candidate
 	for _, i := range d.byLooks[looksOf(f.size, f.mode, f.time)] {
-		if c := &d.entries[i]; found == nil || path.Base(c.path) == f.name {
+		if c := &d.entries[i]; !d.locks[c.digest] && (found == nil || path.Base(c.path) == f.name) {
 			found = c
 		}
 	}

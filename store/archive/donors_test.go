@@ -105,6 +105,20 @@ func TestDonors(t *testing.T) {
 }
 
 // A donor's file that is not what its manifest says is reported, not used.
+// A lock file further down is an inode of its own, and so is what is one inode
+// with a lock file of a donor: two that can be locked would be one lock.
+func TestDonorsOfLockFiles(t *testing.T) {
+	asBoth(t, func(t *testing.T) {
+		opt := Options{LockFile: ".ref"}
+		old, at := mustUnpack(t, opt, file("a", "x"), file("b", "y"), dir("d", 0o755), file("d/.ref", "y"))
+		opt.Donors = []Donor{donorOf(t, old, at)}
+		tree, _ := mustUnpack(t, opt, file("a", "x"), file("b", "y"), dir("d", 0o755), file("d/.ref", "x"))
+		if tree.ReusedFiles != 1 || tree.Reused != 1 {
+			t.Errorf("%d files are shared", tree.ReusedFiles) // a, and neither b nor d/.ref
+		}
+	})
+}
+
 func TestDonorsThatWereChanged(t *testing.T) {
 	large := noise(largeBlock + 5)
 	members := []member{file("a", "aaaa"), file("b", "bbbb"), file("large", large), file("larger", large+"!"), file("gone", "gone"), file("kept", "kept")}
