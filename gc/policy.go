@@ -126,7 +126,7 @@ type Decision struct {
 // Protection always wins: the current version, pinned ones, those in use and
 // those in doubt stay, and those in grace unless they were condemned by hand.
 // Of the others go those that are condemned, and those that neither keep nor
-// keep-newer retains. If the limits are still exceeded, retained ones go too,
+// keep-newer retains, but for what was rolled back from. If the limits are still exceeded, retained ones go too,
 // the one that was used least recently first, until they are met or nothing
 // is left.
 func Plan(f Facts) []Decision {
@@ -143,6 +143,7 @@ func Plan(f Facts) []Decision {
 	}
 	order := p.byAge()
 	p.rank(order)
+	p.findRolledBack()
 	for _, i := range order {
 		p.decide(i)
 	}
@@ -157,6 +158,8 @@ type planner struct {
 	gone      []bool // to be removed
 	extents   [][]Extent
 	ranks     []int // how many of the runtime became current after it
+	// It was switched away from, and is what an upgrade would switch to.
+	rolledBack []bool
 
 	freed    int64 // by what is gone
 	retained []int // least recently used first
@@ -203,7 +206,7 @@ func (p *planner) decide(i int) {
 	case p.facts.Now.Sub(v.lastUse()) < policy.KeepNewer:
 		p.set(i, Keep, RuleKeepNewer, fmt.Sprintf("it was current, or else installed, less than %s ago", span(policy.KeepNewer)))
 		p.retained = append(p.retained, i)
-	case p.rolledBack(i):
+	case p.rolledBack[i]:
 		p.set(i, Keep, RuleRolledBack, "it was rolled back from: an upgrade would bring it again")
 		p.retained = append(p.retained, i)
 	default:
@@ -211,26 +214,31 @@ func (p *planner) decide(i int) {
 	}
 }
 
-// rolledBack tells whether a version is the greatest that was current before
-// the current one and is greater: that it is there is how an upgrade knows that
-// it is not wanted.
-func (p *planner) rolledBack(i int) bool {
-	v := &p.facts.Versions[i]
-	if v.Activated.IsZero() {
-		return false
-	}
-	current := false
-	for _, o := range p.facts.Versions {
-		if o.Ref.Name != v.Ref.Name || o.Activated.IsZero() {
+// findRolledBack finds, for every runtime, the greatest version that was current,
+// if that was before the current one: that it is there is how an upgrade knows
+// that it is not wanted.
+func (p *planner) findRolledBack() {
+	p.rolledBack = make([]bool, len(p.facts.Versions))
+	greatest := make(map[string]int)
+	since := make(map[string]time.Time) // the current version is current
+	for i := range p.facts.Versions {
+		v := &p.facts.Versions[i]
+		name := v.Ref.Name
+		if v.Activated.IsZero() {
 			continue
 		}
-		greater := store.CompareVersions(o.Ref.Version, v.Ref.Version)
-		if greater > 0 || o.Current && (greater == 0 || v.Activated.After(o.Activated)) {
-			return false
+		if g, any := greatest[name]; !any || store.CompareVersions(v.Ref.Version, p.facts.Versions[g].Ref.Version) > 0 {
+			greatest[name] = i
 		}
-		current = current || o.Current
+		if at, any := since[name]; v.Current && (!any || v.Activated.Before(at)) {
+			since[name] = v.Activated
+		}
 	}
-	return current
+	for name, i := range greatest {
+		at, any := since[name]
+		v := &p.facts.Versions[i]
+		p.rolledBack[i] = any && !v.Current && !v.Activated.After(at)
+	}
 }
 
 // rank counts, for every version, those of the same runtime that became
