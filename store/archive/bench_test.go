@@ -14,8 +14,9 @@ import (
 
 // BenchmarkUnpack has 2,000 files of 16 KiB, half of it noise. With -cpu 1,2 it
 // shows what it brings that decompression, parsing, and hashing and writing run
-// at once: if TMPDIR is in memory, because ext4 is slow for seconds after a
-// deletion.
+// at once; with -cpu 2,4 on two processors, what it brings that there one
+// goroutine decodes a large frame. TMPDIR should be in memory, because ext4 is
+// slow for a minute after a deletion.
 func BenchmarkUnpack(b *testing.B) {
 	var members []member
 	text := noise(8<<10) + string(bytes.Repeat([]byte("text "), 8<<10/5))
