@@ -323,11 +323,15 @@ func TestForeignDescriptor(t *testing.T) {
 	tree := newTree(t, dir+"/tree")
 	startReady(t, exec.Command("unshare", "-m", "sh", "-c", `mount --bind "$0/files" /mnt && exec 3</mnt/lib/x.so || exit
 		unshare -m sh -c 'umount /mnt && echo ready && exec sleep 1000' & exec 3<&-; wait`, tree.Path))
+	// The shell says that it is ready before it becomes sleep.
 	var sleeper int
-	uses := look(t, tree).Uses[0]
-	for _, u := range uses {
-		if u.Command == "sleep" {
-			sleeper = u.PID
+	var uses []store.Use
+	for deadline := time.Now().Add(10 * time.Second); sleeper == 0 && time.Now().Before(deadline); {
+		uses = look(t, tree).Uses[0]
+		for _, u := range uses {
+			if u.Command == "sleep" {
+				sleeper = u.PID
+			}
 		}
 	}
 	expect(t, uses, sleeper, "fd files/lib/x.so")
