@@ -171,6 +171,18 @@ func (s *Store) List(name string) ([]Deployment, error) {
 	return slices.Concat(lists...), nil
 }
 
+// openDeployment opens the directory of what is listed, without a hold. The
+// error is ErrNotFound if it is not.
+func (s *Store) openDeployment(ref Ref) (dir, error) {
+	rt, err := s.runtime(ref.Name)
+	if err != nil {
+		return dir{}, err
+	}
+	defer rt.Close()
+	dep, err := rt.openDir(ref.Version)
+	return dep, missing(err)
+}
+
 func (s *Store) names() ([]string, error) {
 	list, err := s.runtimes.entries()
 	if err != nil {

@@ -79,14 +79,12 @@ func (s *Store) repair(ctx context.Context, ref Ref, opt InstallOptions) (*Repai
 // not look as if programs could run on it.
 func (s *Store) withdrawRef(ctx context.Context, d *Deployment) error {
 	return s.locked(context.WithoutCancel(ctx), func() error {
-		rt, err := s.runtime(d.Ref.Name)
+		dep, err := s.openDeployment(d.Ref)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
 		if err != nil {
 			return err
-		}
-		defer rt.Close()
-		dep, err := rt.openDir(d.Ref.Version)
-		if err != nil {
-			return ignoreMissing(err)
 		}
 		defer dep.Close()
 		ref, err := openRef(dep, unix.O_RDWR)
@@ -159,14 +157,9 @@ func (s *Store) fromOrigin(ctx context.Context, tree dir, d *Deployment, opt Ins
 // same tells whether an origin still is what the deployment was made of: a
 // directory has no digest. Without a manifest nobody knows.
 func (s *Store) same(d *Deployment, content *archive.Tree) error {
-	rt, err := s.runtime(d.Ref.Name)
+	dep, err := s.openDeployment(d.Ref)
 	if err != nil {
 		return err
-	}
-	defer rt.Close()
-	dep, err := rt.openDir(d.Ref.Version)
-	if err != nil {
-		return missing(err)
 	}
 	defer dep.Close()
 	expected, err := readManifest(dep)
@@ -190,14 +183,9 @@ func (s *Store) same(d *Deployment, content *archive.Tree) error {
 // what is not there; who occupies the tree otherwise is not disturbed.
 func (s *Store) restoreRef(ctx context.Context, d *Deployment) (made bool, err error) {
 	err = s.locked(ctx, func() error {
-		rt, err := s.runtime(d.Ref.Name)
+		dep, err := s.openDeployment(d.Ref)
 		if err != nil {
 			return err
-		}
-		defer rt.Close()
-		dep, err := rt.openDir(d.Ref.Version)
-		if err != nil {
-			return missing(err)
 		}
 		defer dep.Close()
 		files, err := dep.makeDir(filesDir)
