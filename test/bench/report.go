@@ -118,6 +118,8 @@ Last made %s, with %s. Lower is better: a ratio is berth's figure divided by the
 - Archives are in the page cache. What a run has written goes to the disk before the next one starts. Every run has a new
   directory, and nothing is deleted before all rounds are over, and a minute has gone by before the next comparison: for
   that long an ext4 without a journal takes several times as long to make files where some were deleted.
+- A virtual machine is given memory by its host when it first touches it, and a run that comes by such memory takes up to
+  twice as long, whoever's it is: least and most, below, tell more than a ratio where they are far apart.
 - berth is built as it is released. It has an empty configuration and a store of its own.
 - Time is taken around the start and the end of a process. CPU is user and system time of the process and its children,
   memory (resident) that of the largest of them. Memory below %s cannot be told from that.
