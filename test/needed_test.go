@@ -277,6 +277,23 @@ func TestASystemStoreIsReadByAnybody(t *testing.T) {
 	}
 }
 
+// What another account may not read is not missing, and no bad data.
+func TestVerifyOfWhatMayNotBeRead(t *testing.T) {
+	w := newWorldIn(t, openDir(t, 0))
+	tree := w.smallTree("1.0")
+	secret := filepath.Join(tree, "files", "secret")
+	if err := os.Mkdir(secret, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.write("trees/1.0/files/secret/inside", "secret")
+	w.must(0, "install", tree, "--as", "demo@1.0")
+	r := w.finish(as(w.command("verify", "demo"), nobody))
+	if r.status != 77 || strings.Contains(r.stdout, "missing") || !strings.Contains(r.stdout, `"secret"`) {
+		t.Errorf("exit status %d\n%s%s", r.status, r.stdout, r.stderr)
+	}
+	w.must(0, "verify", "demo")
+}
+
 // gc --wait collects within 250 ms of the moment in which it is free.
 func TestWaitCollectsAtOnce(t *testing.T) {
 	w := newWorld(t)
