@@ -53,13 +53,8 @@ hard: deps
 $(HARD): deps
 	cd test/$@ && go test -count=1 -timeout 6h -args -long
 
-# Minimising pays only where one input always takes the same way.
 fuzz: deps
-	@mkdir -p build; for target in $(FUZZ); do \
-		go test ./$${target%:*} -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x >build/fuzz.log 2>&1 || \
-			{ cat build/fuzz.log; exit 1; }; \
-		echo "fuzz: $$target, $$(sed -n 's/.*execs: \([0-9]*\).*/\1/p' build/fuzz.log | tail -n 1) inputs, 0 violations"; \
-	done
+	@test/fuzz.sh $(FUZZTIME) $(FUZZ)
 
 bench: build deps
 	@test/runtime/build.sh --full build/full
