@@ -91,9 +91,55 @@ func TestAnInterruptedWaitCondemnsNothing(t *testing.T) {
 	}
 }
 
-// An installer that replaced a version was killed between the exchange and the
-// sync. Unless the exchange is on the disk, deleting the old tree could leave
-// half of it listed behind a power cut.
+// What was removed before the interruption is told.
+func TestAnInterruptedRemoveTellsWhatItDid(t *testing.T) {
+	w := newWorld(t)
+	w.install("1", "2", "3")
+	user := exec.Command("sleep", "60")
+	user.Dir = w.files("demo@2")
+	if err := user.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer user.Wait()
+	defer user.Process.Kill()
+	cmd := w.command("--config", w.path("config.toml"), "remove", "--wait", "30s", "demo@1", "demo@2")
+	time.AfterFunc(time.Second, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
+	r := w.finish(cmd)
+	if r.status != 130 || !strings.Contains(r.stderr, "removed demo@1, which freed ") {
+		t.Errorf("exit status %d\n%s", r.status, r.stderr)
+	}
+	if w.listed("demo@1") || !w.listed("demo@2") {
+		t.Errorf("left are:\n%s", w.must(0, "list").stdout)
+	}
+}
+
+// The file with which doctor tries locks is a left-over once nobody locks it.
+func TestTryingLocksIsLeftAlone(t *testing.T) {
+	w := newWorld(t)
+	w.install("1")
+	name := w.write("store/staging/lock-test.4711", "")
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := lock.Try(f, lock.Read); err != nil {
+		t.Fatal(err)
+	}
+	there := func() bool { _, err := os.Lstat(name); return err == nil }
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(name, old, old); err != nil {
+		t.Fatal(err)
+	}
+	if w.must(0, "gc"); !there() {
+		t.Error("it was removed while it was locked")
+	}
+	f.Close()
+	if w.must(0, "gc"); there() {
+		t.Error("it is left when nobody locks it")
+	}
+}
+
 // Killed between a rename, or a mark, and the sync of its directory: a second
 // run that says that it is done makes it durable.
 func TestASecondRunSyncs(t *testing.T) {
@@ -177,6 +223,9 @@ func TestInstallWaitsForWhoReplacesTheVersion(t *testing.T) {
 	}
 }
 
+// An installer that replaced a version was killed between the exchange and the
+// sync. Unless the exchange is on the disk, deleting the old tree could leave
+// half of it listed behind a power cut.
 func TestAnExchangeIsSyncedBeforeTheOldTreeGoes(t *testing.T) {
 	w := newWorld(t)
 	w.install("1")

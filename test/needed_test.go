@@ -122,6 +122,46 @@ func TestInstallInTheRoomOfTheTrash(t *testing.T) {
 	w.must(0, "verify", "demo@2.0")
 }
 
+// It is tried once more only if there is more room by then, and the archive can
+// be read once more.
+func TestOnceMoreOnAFullFileSystem(t *testing.T) {
+	for _, c := range []struct {
+		trash, pipe, again bool
+	}{{true, false, true}, {false, false, false}, {true, true, false}} {
+		w := newWorld(t)
+		w.install("1.0", "1.1")
+		if c.trash {
+			if err := os.Rename(filepath.Dir(w.files("demo@1.0")), filepath.Join(w.store, "trash", "demo@1.0.abcdefgh")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		archive := w.smallArchive("2.0")
+		from := archive
+		if c.pipe {
+			from = "/dev/stdin"
+		}
+		cmd := w.command("-f", "-qq", "-o", w.path("trace"), "-e", "trace=syncfs", "-e", "inject=syncfs:error=ENOSPC",
+			binary, "install", from, "--as", "demo@2.0")
+		cmd.Path, cmd.Args[0] = "/usr/bin/strace", "strace"
+		if c.pipe {
+			cat := exec.Command("cat", archive)
+			var err error
+			if cmd.Stdin, err = cat.StdoutPipe(); err != nil {
+				t.Fatal(err)
+			}
+			if err := cat.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer cat.Wait()
+		}
+		r := w.finish(cmd)
+		if r.status != 74 || strings.Contains(r.stderr, "once more") != c.again {
+			t.Errorf("%+v: exit status %d\n%s", c, r.status, r.stderr)
+		}
+		w.empty()
+	}
+}
+
 func TestABrokenDeploymentDoesNotStopTheOthers(t *testing.T) {
 	w := newWorld(t)
 	w.install("1.0", "1.1", "1.2", "2.0")

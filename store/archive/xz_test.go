@@ -2,9 +2,12 @@ package archive
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 )
 
@@ -27,6 +30,36 @@ func TestXzWithoutTheProgram(t *testing.T) {
 			t.Errorf("%+v and %+v", with.Entries[i], without.Entries[i])
 		}
 	}
+}
+
+// Whoever kills the program, or interrupts all that we have started, does not
+// make a bad archive of a good one.
+func TestXzThatIsKilled(t *testing.T) {
+	in := packed(t)["xz"]
+	path := t.TempDir()
+	t.Setenv("PATH", path)
+	for _, signal := range []string{"KILL", "INT", "TERM"} {
+		check(t, os.WriteFile(filepath.Join(path, "xz"), []byte("#!/bin/sh\nkill -"+signal+" $$\n"), 0o755))
+		_, _, err := unpack(t, in, Options{})
+		if !errors.Is(err, errProgram) || errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %v", signal, err)
+		}
+	}
+}
+
+// The xz of busybox takes no limits, and is left alone.
+func TestXzOfBusybox(t *testing.T) {
+	busybox, err := exec.LookPath("busybox")
+	check(t, err)
+	path := t.TempDir()
+	check(t, os.Symlink(busybox, filepath.Join(path, "xz")))
+	in := packed(t)["xz"]
+	t.Setenv("PATH", path)
+	if at, ok := xzProgram(); ok {
+		t.Errorf("%s would be run", at)
+	}
+	_, _, err = unpack(t, in, Options{})
+	check(t, err)
 }
 
 // Decoding blocks at once takes no more memory than it may, however large they
