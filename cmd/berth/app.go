@@ -122,7 +122,7 @@ func (a *app) commands() *cli.App {
 			a.verifyCommand(), a.repairCommand(), a.doctorCommand(), a.duCommand(), a.packCommand(),
 			a.versionCommand(), a.tryLockCommand(),
 		},
-		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return usageError(err.Error()) },
+		OnUsageError: badFlag,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usageError(fmt.Sprintf("there is no command %q", c.Args().First()))
@@ -136,7 +136,7 @@ func (a *app) commands() *cli.App {
 
 // command completes what all commands have in common.
 func command(c *cli.Command) *cli.Command {
-	c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError(err.Error()) }
+	c.OnUsageError = badFlag
 	c.HideHelpCommand = true
 	return c
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -86,6 +87,13 @@ func takesValue(f cli.Flag) bool {
 	}
 	_, isBool := f.(*cli.BoolFlag)
 	return !isBool
+}
+
+// badFlag says what is wrong with a flag, and writes it as we do: the parser's
+// own errors have one dash, whatever was given.
+func badFlag(_ *cli.Context, err error, _ bool) error {
+	dash := regexp.MustCompile(`^(flag provided but not defined: |flag needs an argument: |invalid value "[^"]*" for flag |invalid boolean value "[^"]*" for )-([^-]{2})`)
+	return usageError(dash.ReplaceAllString(err.Error(), "$1--$2"))
 }
 
 // checkNames refuses what can be no name of a runtime.

@@ -97,6 +97,9 @@ func (a *app) runPack(ctx context.Context, opt packOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot write %q: %w", opt.output, err)
 	}
+	if packed.Sockets > 0 {
+		a.note("left out: sockets (%d)", packed.Sockets)
+	}
 	j := packJSON{
 		File: opt.output, Size: packed.Size, Members: packed.Members,
 		SHA256: hex.EncodeToString(sum.Sum(nil)), TOCSHA256: hex.EncodeToString(packed.TOC[:]),

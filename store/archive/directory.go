@@ -24,6 +24,8 @@ type walk struct {
 	stack  []level
 	only   []string      // of the top level; nil: all
 	linked map[id]string // the first names of what has several
+	skip   bool          // leave out sockets, which tar has no type for
+	socket int           // how many were left out
 	read   func(int64)
 	size   int64
 	buf    []byte
@@ -87,7 +89,10 @@ func (w *walk) Next() (*tar.Header, error) {
 		if len(top.names) > 0 {
 			name := top.names[0]
 			top.names = top.names[1:]
-			return w.visit(top.parts, name)
+			if h, err := w.visit(top.parts, name); h != nil || err != nil {
+				return h, err
+			}
+			continue
 		}
 		w.stack = w.stack[:len(w.stack)-1]
 	}
@@ -136,6 +141,7 @@ func (w *walk) endFile() error {
 	return nil
 }
 
+// visit gives nil for a socket that is left out.
 func (w *walk) visit(parts []string, name string) (*tar.Header, error) {
 	parts = append(slices.Clip(parts), name)
 	path := strings.Join(parts, "/")
@@ -167,6 +173,11 @@ func (w *walk) visit(parts []string, name string) (*tar.Header, error) {
 			return h, err
 		}
 		return w.openFile(at, name, path, &st)
+	case unix.S_IFSOCK:
+		if w.skip {
+			w.socket++
+			return nil, nil
+		}
 	}
 	return h, nil
 }
@@ -242,7 +253,7 @@ func header(path string, st *unix.Stat_t) *tar.Header {
 		}
 		h.Devmajor, h.Devminor = int64(unix.Major(uint64(st.Rdev))), int64(unix.Minor(uint64(st.Rdev)))
 	default:
-		h.Typeflag = tar.TypeFifo // and sockets, which tar has no type for
+		h.Typeflag = tar.TypeFifo // and sockets
 	}
 	return h
 }

@@ -17,6 +17,7 @@ type Packed struct {
 	Size    int64    // bytes
 	TOC     [32]byte // SHA-256 of the table of contents
 	Members int
+	Sockets int // that were left out: an archive cannot have them
 }
 
 // PackDirectory writes a directory as a zstd:chunked archive: all that is in
@@ -28,8 +29,10 @@ func PackDirectory(ctx context.Context, dir string, w io.Writer, level int, name
 		return Packed{}, err
 	}
 	defer walk.close()
-	walk.only = names
-	return packMembers(ctx, walk, w, level)
+	walk.only, walk.skip = names, true
+	done, err := packMembers(ctx, walk, w, level)
+	done.Sockets = walk.socket
+	return done, err
 }
 
 // Repack writes the members of an archive of any kind as a zstd:chunked one.
