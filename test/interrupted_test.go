@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -67,24 +68,9 @@ func TestAnInterruptedWaitCondemnsNothing(t *testing.T) {
 	w := newWorld(t)
 	w.install("1", "2")
 	w.must(0, "switch", "demo@2")
-	user := exec.Command("sleep", "60")
-	user.Dir = w.files("demo@1")
-	if err := user.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer user.Wait()
-	defer user.Process.Kill()
-	cmd := w.command("--config", w.path("config.toml"), "remove", "--defer", "--wait", "30s", "demo@1")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(time.Second)
-	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	cmd.Wait()
-	if status := cmd.ProcessState.ExitCode(); status != 130 {
-		t.Errorf("exit status %d, want 130", status)
+	w.occupy("demo@1")
+	if r := w.interrupt("remove", "--defer", "--wait", "30s", "demo@1"); r.status != 130 {
+		t.Errorf("exit status %d, want 130", r.status)
 	}
 	if _, err := os.Stat(filepath.Join(w.store, "runtimes/demo/1/deferred")); err == nil {
 		t.Error("the version was condemned")
@@ -95,16 +81,8 @@ func TestAnInterruptedWaitCondemnsNothing(t *testing.T) {
 func TestAnInterruptedRemoveTellsWhatItDid(t *testing.T) {
 	w := newWorld(t)
 	w.install("1", "2", "3")
-	user := exec.Command("sleep", "60")
-	user.Dir = w.files("demo@2")
-	if err := user.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer user.Wait()
-	defer user.Process.Kill()
-	cmd := w.command("--config", w.path("config.toml"), "remove", "--wait", "30s", "demo@1", "demo@2")
-	time.AfterFunc(time.Second, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
-	r := w.finish(cmd)
+	w.occupy("demo@2")
+	r := w.interrupt("remove", "--wait", "30s", "demo@1", "demo@2")
 	if r.status != 130 || !strings.Contains(r.stderr, "removed demo@1, which freed ") {
 		t.Errorf("exit status %d\n%s", r.status, r.stderr)
 	}
@@ -146,13 +124,7 @@ func TestASecondRunSyncs(t *testing.T) {
 	w := newWorld(t)
 	w.install("1", "2")
 	w.must(0, "switch", "demo@2")
-	user := exec.Command("sleep", "60")
-	user.Dir = w.files("demo@1")
-	if err := user.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer user.Wait()
-	defer user.Process.Kill()
+	w.occupy("demo@1")
 	for _, again := range []struct {
 		args   []string
 		synced string
@@ -165,6 +137,24 @@ func TestASecondRunSyncs(t *testing.T) {
 			t.Errorf("%q does not sync %q:\n%s", again.args, again.synced, calls)
 		}
 	}
+}
+
+// interrupt runs a command, which waits for something, and interrupts it after
+// a second.
+func (w *world) interrupt(args ...string) result {
+	w.t.Helper()
+	cmd := w.command(append([]string{"--config", w.path("config.toml")}, args...)...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		w.t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
 // trace runs a command, which must succeed, and returns its system calls.

@@ -158,6 +158,20 @@ func (w *world) files(ref string) string {
 	return filepath.Join(w.store, "runtimes", name, version, "files")
 }
 
+// occupy has a process work in a version, without a lock, until the test ends.
+func (w *world) occupy(ref string) {
+	w.t.Helper()
+	user := exec.Command("sleep", "60")
+	user.Dir = w.files(ref)
+	if err := user.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		_ = user.Process.Kill()
+		_ = user.Wait()
+	})
+}
+
 // eventually waits for something that happens in its own time.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()

@@ -2,7 +2,6 @@ package test
 
 import (
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,13 +34,7 @@ func TestASlowReaderOfANameGetsNoCondemnedVersion(t *testing.T) {
 	w := newWorld(t)
 	w.install("1")
 	second := w.smallArchive("2")
-	user := exec.Command("sleep", "60")
-	user.Dir = w.files("demo@1")
-	if err := user.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer user.Wait()
-	defer user.Process.Kill()
+	w.occupy("demo@1")
 	cmd := w.command("-f", "-o", "/dev/null", "-e", "trace=readlinkat", "-e", "inject=readlinkat:delay_exit=4000000:when=1",
 		binary, "exec", "demo", "sh", "-c", "echo $BERTH_REF")
 	cmd.Path, cmd.Args[0] = "/usr/bin/strace", "strace"
