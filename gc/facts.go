@@ -132,7 +132,9 @@ func (c *Collector) measure(ctx context.Context, p *collection, facts *Facts) er
 	}
 	facts.Used, facts.Free = usage.Used, usage.Free
 	for _, e := range usage.Extents {
-		facts.Extents = append(facts.Extents, Extent{Bytes: e.Bytes, Owners: e.Owners})
+		if !e.Elsewhere {
+			facts.Extents = append(facts.Extents, Extent{Bytes: e.Bytes, Owners: e.Owners})
+		}
 	}
 	return nil
 }

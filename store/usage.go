@@ -14,6 +14,9 @@ import (
 type Extent struct {
 	Bytes  int64
 	Owners []int // indexes, ascending
+	// Elsewhere says that it has names outside of the deployments too, in the
+	// trash or in somebody's copy: removing them frees none of it.
+	Elsewhere bool
 }
 
 // Usage is what deployments occupy.
@@ -24,9 +27,7 @@ type Usage struct {
 }
 
 // Usage measures the deployments given, in bytes as the file system allocates
-// them. Inodes that have names outside of them are used, but in no extent:
-// removing deployments does not free them. What vanishes meanwhile, and what
-// may not be read, counts nothing.
+// them. What vanishes meanwhile, and what may not be read, counts nothing.
 func (s *Store) Usage(ctx context.Context, deployments []Deployment) (Usage, error) {
 	var u Usage
 	var fsInfo unix.Statfs_t
@@ -128,28 +129,30 @@ func (m *measurement) sum() (used int64, extents []Extent) {
 	for owner, bytes := range m.alone {
 		used += bytes
 		if bytes > 0 {
-			extents = append(extents, Extent{bytes, []int{owner}})
+			extents = append(extents, Extent{Bytes: bytes, Owners: []int{owner}})
 		}
 	}
-	groups := make(map[string]int)
+	groups := make(map[group]int)
 	for _, in := range m.shared {
 		used += in.bytes
-		if in.unseen > 0 {
-			continue
-		}
-		key := groupKey(in.owners)
+		key := group{ownersKey(in.owners), in.unseen > 0}
 		n, ok := groups[key]
 		if !ok {
 			n = len(extents)
 			groups[key] = n
-			extents = append(extents, Extent{Owners: in.owners})
+			extents = append(extents, Extent{Owners: in.owners, Elsewhere: key.elsewhere})
 		}
 		extents[n].Bytes += in.bytes
 	}
 	return used, extents
 }
 
-func groupKey(owners []int) string {
+type group struct {
+	owners    string
+	elsewhere bool
+}
+
+func ownersKey(owners []int) string {
 	key := make([]byte, 0, 4*len(owners))
 	for _, o := range owners {
 		key = append(key, byte(o>>24), byte(o>>16), byte(o>>8), byte(o))

@@ -93,7 +93,7 @@ func usageOf(s *store.Store, list []store.Deployment, usage store.Usage) usageJS
 		for _, owner := range e.Owners {
 			v := &u.Versions[owner]
 			v.Occupied += e.Bytes
-			if len(e.Owners) == 1 {
+			if len(e.Owners) == 1 && !e.Elsewhere {
 				v.Alone, v.Frees = v.Alone+e.Bytes, v.Frees+e.Bytes
 			} else {
 				v.Shared += e.Bytes
