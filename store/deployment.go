@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -343,12 +344,13 @@ func (s *Store) Lookup(ref Ref) (*Deployment, error) {
 // trashName is the name under which a tree waits in the trash for deletion.
 func trashName(ref Ref, random string) string { return ref.String() + "." + random }
 
-// refOfTrash undoes trashName.
-func refOfTrash(name string) (Ref, bool) {
-	i := strings.LastIndexByte(name, '.')
-	if i < 0 {
-		return Ref{}, false
+// refOfTrash undoes trashName. What somebody else has put into the trash has
+// the name that he gave it, quoted.
+func refOfTrash(name string) Ref {
+	if i := strings.LastIndexByte(name, '.'); i >= 0 {
+		if ref, err := ParseRef(name[:i]); err == nil && ref.Version != "" {
+			return ref
+		}
 	}
-	ref, err := ParseRef(name[:i])
-	return ref, err == nil && ref.Version != ""
+	return Ref{Name: strconv.QuoteToASCII(name)}
 }

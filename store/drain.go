@@ -52,7 +52,7 @@ func (s *Store) drainTrash(ctx context.Context) ([]Remnant, error) {
 	}
 	var done []Remnant
 	for _, e := range list {
-		ref, _ := refOfTrash(e.Name())
+		ref := refOfTrash(e.Name())
 		r := Remnant{Ref: ref, Path: s.trash.path(e.Name())}
 		r.Freed, r.Err = s.drainTree(ctx, s.trash, e.Name(), ref)
 		if ctx.Err() != nil {

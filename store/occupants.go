@@ -52,7 +52,7 @@ func (s *Store) Trash(ctx context.Context) (found []Occupied, blind []Blind, err
 	for chunk := range slices.Chunk(list, lookAtOnce()) {
 		var trees []namedTree
 		for _, e := range chunk {
-			ref, _ := refOfTrash(e.Name())
+			ref := refOfTrash(e.Name())
 			trees = append(trees, namedTree{Occupied{Ref: ref, Trashed: true}, s.trash, e.Name()})
 		}
 		more, blindHere, err := s.occupants(ctx, trees)
