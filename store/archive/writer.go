@@ -137,7 +137,9 @@ func (w *writer) members(src members) error {
 			err = w.table.member(h, w)
 		}
 		if err != nil {
-			if errors.Is(err, ErrUnsafe) || errors.Is(err, ErrFormat) || errors.Is(err, ErrTooBig) {
+			named := (*MemberError)(nil)
+			theirs := errors.Is(err, ErrUnsafe) || errors.Is(err, ErrFormat) || errors.Is(err, ErrTooBig)
+			if theirs && !errors.As(err, &named) {
 				return &MemberError{h.Name, err}
 			}
 			return err
