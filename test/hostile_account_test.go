@@ -225,7 +225,7 @@ for at in sys.argv[1:]:
 			t.Errorf("%q: exit status %d\n%s", args, r.status, r.stderr)
 		}
 	}
-	if took := time.Since(began); took > 20*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("it took %v", took)
 	}
 	if !w.listed("demo@1.0") {

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -139,22 +138,29 @@ func TestASecondRunSyncs(t *testing.T) {
 	}
 }
 
-// interrupt runs a command, which waits for something, and interrupts it after
-// a second.
+// interrupt runs a command, and interrupts it when it waits for a user.
 func (w *world) interrupt(args ...string) result {
 	w.t.Helper()
 	cmd := w.command(append([]string{"--config", w.path("config.toml")}, args...)...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	said, err := os.Create(w.path("stderr"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer said.Close()
+	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	time.Sleep(time.Second)
+	stderr := func() string {
+		text, _ := os.ReadFile(said.Name())
+		return string(text)
+	}
+	eventually(w.t, "it waits", func() bool { return strings.Contains(stderr(), "waiting up to") })
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		w.t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	return result{"", stderr(), cmd.ProcessState.ExitCode()}
 }
 
 // trace runs a command, which must succeed, and returns its system calls.

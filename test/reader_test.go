@@ -1,13 +1,41 @@
 package test
 
 import (
+	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
+
+// stopped runs a command until it has made a system call, and returns what lets
+// it go on to its end.
+func (w *world) stopped(call string, args ...string) (goOn func() result) {
+	w.t.Helper()
+	trace := w.path("trace")
+	cmd := w.command(append([]string{"-f", "-qq", "-o", trace, "-e", "trace=" + call, "-e", "inject=" + call + ":signal=STOP:when=1", binary}, args...)...)
+	cmd.Path, cmd.Args[0] = "/usr/bin/strace", "strace"
+	done := make(chan result)
+	go func() { done <- w.finish(cmd) }()
+	var thread int
+	eventually(w.t, "it has stopped", func() bool {
+		text, _ := os.ReadFile(trace)
+		_, err := fmt.Sscan(string(text), &thread)
+		return err == nil && strings.Contains(string(text), "stopped by SIGSTOP")
+	})
+	return func() result {
+		// Every thread of it stops at its first call.
+		for {
+			_ = syscall.Kill(thread, syscall.SIGCONT)
+			select {
+			case r := <-done:
+				return r
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+}
 
 // A reader that has read the link, and is then slow, finds what it named gone.
 // There is a current version at every instant, and he must get that.
@@ -15,15 +43,10 @@ func TestASlowReaderOfANameGetsTheNewVersion(t *testing.T) {
 	w := newWorld(t)
 	w.install("1")
 	second := w.smallArchive("2")
-	cmd := w.command("-f", "-o", "/dev/null", "-e", "trace=readlinkat", "-e", "inject=readlinkat:delay_exit=3000000",
-		binary, "exec", "demo", "sh", "-c", "echo $BERTH_REF")
-	cmd.Path, cmd.Args[0] = "/usr/bin/strace", "strace"
-	slow := make(chan result)
-	go func() { slow <- w.finish(cmd) }()
-	time.Sleep(time.Second)
+	goOn := w.stopped("readlinkat", "exec", "demo", "sh", "-c", "echo $BERTH_REF")
 	w.must(0, "install", second, "--switch")
 	w.must(0, "remove", "demo@1")
-	if r := <-slow; r.status != 0 || strings.TrimSpace(r.stdout) != "demo@2" {
+	if r := goOn(); r.status != 0 || strings.TrimSpace(r.stdout) != "demo@2" {
 		t.Errorf("exit status %d, ran on %q, want demo@2\n%s", r.status, r.stdout, r.stderr)
 	}
 }
@@ -35,15 +58,10 @@ func TestASlowReaderOfANameGetsNoCondemnedVersion(t *testing.T) {
 	w.install("1")
 	second := w.smallArchive("2")
 	w.occupy("demo@1")
-	cmd := w.command("-f", "-o", "/dev/null", "-e", "trace=readlinkat", "-e", "inject=readlinkat:delay_exit=4000000:when=1",
-		binary, "exec", "demo", "sh", "-c", "echo $BERTH_REF")
-	cmd.Path, cmd.Args[0] = "/usr/bin/strace", "strace"
-	slow := make(chan result)
-	go func() { slow <- w.finish(cmd) }()
-	time.Sleep(time.Second)
+	goOn := w.stopped("readlinkat", "exec", "demo", "sh", "-c", "echo $BERTH_REF")
 	w.must(0, "install", second, "--switch")
 	w.must(0, "remove", "--defer", "demo@1")
-	if r := <-slow; r.status != 0 || strings.TrimSpace(r.stdout) != "demo@2" {
+	if r := goOn(); r.status != 0 || strings.TrimSpace(r.stdout) != "demo@2" {
 		t.Errorf("exit status %d, ran on %q, want demo@2\n%s", r.status, r.stdout, r.stderr)
 	}
 }
@@ -71,22 +89,19 @@ func TestTheSupervisorSignalsNoNumberThatIsFree(t *testing.T) {
 	cmd := w.command("-f", "-qq", "-e", "trace=kill", "-o", trace,
 		binary, "exec", "--supervise", "demo", "sh", "-c", "echo $PPID > "+w.path("pid")+"; setsid sleep 3 & exit 0")
 	cmd.Path, cmd.Args[0] = "/usr/bin/strace", "strace"
-	go func() {
-		time.Sleep(1500 * time.Millisecond)
-		pid, err := os.ReadFile(w.path("pid"))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		n, err := strconv.Atoi(strings.TrimSpace(string(pid)))
-		if err == nil {
-			err = syscall.Kill(n, syscall.SIGTERM)
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	}()
-	if r := w.finish(cmd); r.status != 0 {
+	done := make(chan result)
+	go func() { done <- w.finish(cmd) }()
+	var supervisor int
+	eventually(t, "the command runs", func() bool {
+		text, _ := os.ReadFile(w.path("pid"))
+		n, _ := fmt.Sscanln(string(text), &supervisor)
+		return n == 1
+	})
+	time.Sleep(time.Second) // for the child to end
+	if err := syscall.Kill(supervisor, syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if r := <-done; r.status != 0 {
 		t.Errorf("exit status %d\n%s", r.status, r.stderr)
 	}
 	calls, err := os.ReadFile(trace)
