@@ -252,6 +252,11 @@ test -e "$1/.ref" && test -x "$1/bin/busybox" && cat "$1/version" || exit 99
 						}
 					})
 				}
+				eventually(t, "a reader has run", func() bool {
+					mu.Lock()
+					defer mu.Unlock()
+					return whole > 0 || t.Failed()
+				})
 				eventually(t, "the version is removed", func() bool { return w.run("remove", "demo@1.0").status != 75 })
 				close(stop)
 				readers.Wait()
@@ -265,9 +270,6 @@ test -e "$1/.ref" && test -x "$1/bin/busybox" && cat "$1/version" || exit 99
 				})
 			}
 			t.Logf("%d ran whole, %d did not start", whole, refused)
-			if whole == 0 {
-				t.Error("no reader ran")
-			}
 		})
 	}
 }
