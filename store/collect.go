@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -76,7 +78,30 @@ func (s *Store) firstLook(ctx context.Context, d Deployment) error {
 	if err == nil && len(uses) > 0 {
 		err = &InUseError{Uses: uses}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return dep.probeNested(ctx)
+}
+
+// probeNested looks for locks on the other files named .ref in the tree, whose
+// holders /proc may not show. What may not be read is left to settle.
+func (d dir) probeNested(ctx context.Context) error {
+	return walkDirs(ctx, d, ".", openCounted, func(sub dir, _ string, list []fs.DirEntry) error {
+		if !slices.ContainsFunc(list, isNestedRef) {
+			return nil
+		}
+		f, err := sub.openFile(refFile, unix.O_RDONLY)
+		if err != nil {
+			return nil
+		}
+		defer f.Close()
+		conflict, err := lock.Probe(f, lock.Write)
+		if err == nil && conflict != nil {
+			err = &InUseError{}
+		}
+		return err
+	})
 }
 
 // condemned is a tree in the trash, or an exchanged one in a stage, with the
@@ -156,6 +181,11 @@ func (s *Store) unpublish(rt dir, d Deployment, opt CollectOptions) (_ *condemne
 		return nil, err
 	} else if d.Deferred && !marked {
 		return nil, ErrChanged // somebody wants it after all
+	}
+	if _, activated, err := dep.marker(activatedFile); err != nil {
+		return nil, err
+	} else if !activated.Equal(d.Activated) {
+		return nil, ErrChanged // it was current meanwhile
 	}
 	ref, err := writeLock(dep)
 	if err != nil {

@@ -301,3 +301,17 @@ func TestATreeWithAMountStaysListedAndWhole(t *testing.T) {
 		t.Errorf("not whole: %v (%v)", found, err)
 	}
 }
+
+// A plan is out of date when the version has been current since.
+func TestWhatWasCurrentMeanwhileIsNotCollected(t *testing.T) {
+	s := newStore(t)
+	install(t, s, "demo@1", "demo@2")
+	must(t, s.Switch(t.Context(), parse(t, "demo@2")))
+	d, err := s.Lookup(parse(t, "demo@1"))
+	must(t, err)
+	must(t, s.Switch(t.Context(), parse(t, "demo@1")))
+	must(t, s.Switch(t.Context(), parse(t, "demo@2")))
+	if _, err := s.Collect(t.Context(), *d, store.CollectOptions{}); !errors.Is(err, store.ErrChanged) {
+		t.Errorf("%v, want ErrChanged", err)
+	}
+}

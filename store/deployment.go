@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -260,10 +259,10 @@ func (d *Deployment) examine(dep dir) error {
 		return err
 	}
 	d.id = idOf(&st)
-	_, keepErr := d.marker(dep, keepFile, &d.Pinned)
-	deferredAt, deferredErr := d.marker(dep, deferredFile, &d.Deferred)
-	activated, activatedErr := d.marker(dep, activatedFile, new(bool))
-	d.DeferredAt, d.Activated = deferredAt, activated
+	var keepErr, deferredErr, activatedErr error
+	d.Pinned, _, keepErr = dep.marker(keepFile)
+	d.Deferred, d.DeferredAt, deferredErr = dep.marker(deferredFile)
+	_, d.Activated, activatedErr = dep.marker(activatedFile)
 	if err := errors.Join(keepErr, deferredErr, activatedErr); err != nil {
 		return err
 	}
@@ -274,16 +273,13 @@ func (d *Deployment) examine(dep dir) error {
 	return errors.Join(d.probe(dep), recordErr)
 }
 
-func (d *Deployment) marker(dep dir, name string, present *bool) (time.Time, error) {
-	st, err := dep.lstat(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return time.Time{}, nil
-	}
+// marker tells since when a deployment has a mark, if it has.
+func (d dir) marker(name string) (present bool, since time.Time, err error) {
+	st, err := d.lstat(name)
 	if err != nil {
-		return time.Time{}, err
+		return false, time.Time{}, ignoreMissing(err)
 	}
-	*present = true
-	return modTime(&st), nil
+	return true, modTime(&st), nil
 }
 
 // probe asks whether a collector would get the lock. It changes nothing and

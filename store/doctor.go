@@ -254,9 +254,12 @@ func (x *examination) leftovers(ctx context.Context) error {
 		return err
 	}
 	for _, e := range stages {
-		if x.store.stageAlive(e.Name()) {
+		switch _, err := ParseRef(e.Name()); {
+		case err != nil && e.IsDir():
+			x.bad("move it out of the store", "%q is no stage", x.store.staging.path(e.Name()))
+		case x.store.stageAlive(e.Name()):
 			x.know("", "%s is being installed", e.Name())
-		} else {
+		default:
 			x.know("'berth gc' removes it", "%q is left of an installation", e.Name())
 		}
 	}

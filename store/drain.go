@@ -52,6 +52,9 @@ func (s *Store) drainTrash(ctx context.Context) ([]Remnant, error) {
 	}
 	var done []Remnant
 	for _, e := range list {
+		if !e.IsDir() {
+			continue // nothing of ours: Examine names it
+		}
 		ref := refOfTrash(e.Name())
 		r := Remnant{Ref: ref, Path: s.trash.path(e.Name())}
 		r.Freed, r.Err = s.drainTree(ctx, s.trash, e.Name(), ref)

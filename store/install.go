@@ -141,7 +141,14 @@ func (s *Store) already(ctx context.Context, ref Ref, opt InstallOptions) (*Inst
 	}
 	if activate && !d.Current {
 		done.Activated = true
-		return done, s.switchTo(ctx, ref)
+		err := s.switchTo(ctx, ref)
+		switch {
+		case errors.Is(err, errAgain), errors.Is(err, ErrNotFound):
+			return nil, nil // it has just been collected
+		case errors.Is(err, ErrDeferred):
+			return s.already(ctx, ref, opt)
+		}
+		return done, err
 	}
 	if opt.NoSync {
 		return done, nil

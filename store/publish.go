@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -57,7 +58,11 @@ func (s *Store) relink(rt dir, version string) error {
 	defer dep.Close()
 	// Before the link: killed in between, the version counts as used
 	// recently, which keeps it, and not as never used.
-	if err := dep.touch(activatedFile, time.Now()); err != nil {
+	now, err := activation(rt)
+	if err != nil {
+		return err
+	}
+	if err := dep.touch(activatedFile, now); err != nil {
 		return err
 	}
 	if err := s.staging.unlink(currentLink); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -70,4 +75,28 @@ func (s *Store) relink(rt dir, version string) error {
 		return err
 	}
 	return rt.sync()
+}
+
+// activation is the time at which a version becomes current: now, or a second
+// after the latest of the runtime if the clock was set back. It is by their
+// order that rollbacks and collections know what was current before.
+func activation(rt dir) (time.Time, error) {
+	list, err := rt.entries()
+	if err != nil {
+		return time.Time{}, err
+	}
+	now := time.Now()
+	for _, e := range list {
+		if !e.IsDir() {
+			continue
+		}
+		_, at, err := rt.marker(filepath.Join(e.Name(), activatedFile))
+		if err != nil {
+			return time.Time{}, err
+		}
+		if at.After(now) {
+			now = at.Add(time.Second)
+		}
+	}
+	return now, nil
 }

@@ -17,7 +17,8 @@ import (
 
 const (
 	// settleFor bounds the wait for those who have opened a .ref and not yet
-	// locked it. They try at once; who has not by then does something else.
+	// locked it. They try at once; who has not by then does something else. Who
+	// lists the store has closed the tree's directory by then.
 	settleFor   = 2 * time.Second
 	settlePause = 20 * time.Millisecond
 )
@@ -25,9 +26,11 @@ const (
 // errNoLooker keeps everything in a store that was opened without a Looker.
 var errNoLooker = errors.New("nothing tells who uses it")
 
-// look asks who uses a tree, other than ourselves. bare are those who have a
-// file named .ref open and no lock on it: they may be about to lock it, or be
-// another collector whose try has just failed.
+// look asks who uses a tree, other than ourselves. bare are those whose use
+// does not count alone: they have a file named .ref open and no lock on it, and
+// may be about to lock it, or be another collector whose try has just failed;
+// or they have the tree's own directory open, and may be listing the store, or
+// about to go on from there.
 func (s *Store) look(ctx context.Context, d dir) (uses, bare []Use, err error) {
 	if s.opt.Looker == nil {
 		return nil, nil, errNoLooker
@@ -37,10 +40,9 @@ func (s *Store) look(ctx context.Context, d dir) (uses, bare []Use, err error) {
 		return nil, nil, fmt.Errorf("cannot see who uses it: %w", err)
 	}
 	for _, u := range sight.Uses[0] {
-		switch {
-		case u.Counts():
+		if u.Counts() {
 			uses = append(uses, u)
-		case path.Base(u.Path) == refFile:
+		} else {
 			bare = append(bare, u)
 		}
 	}
@@ -76,8 +78,9 @@ func (s *Store) settle(ctx context.Context, c *condemned) error {
 	return s.lookUntilQuiet(ctx, c)
 }
 
-// lookUntilQuiet looks until nobody has a .ref of the tree open. It gives up
-// after settleFor, and at once when somebody uses the tree otherwise.
+// lookUntilQuiet looks until nobody has a .ref of the tree, or its directory,
+// open. It gives up after settleFor, and at once when somebody uses the tree
+// otherwise.
 func (s *Store) lookUntilQuiet(ctx context.Context, c *condemned) error {
 	for deadline := time.Now().Add(settleFor); ; {
 		uses, bare, err := s.look(ctx, c.dir)

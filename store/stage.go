@@ -205,8 +205,7 @@ func (s *Store) drainStages(ctx context.Context) ([]Remnant, error) {
 		}
 		ref, err := ParseRef(e.Name())
 		if err != nil {
-			done = append(done, Remnant{Path: s.staging.path(e.Name()), Err: err})
-			continue
+			continue // nothing of ours: Examine names it
 		}
 		freed, dead, err := s.drainStage(ctx, ref)
 		if ctx.Err() != nil {
@@ -228,7 +227,7 @@ func (s *Store) tested(name string) bool {
 	}
 	defer f.Close()
 	st, err := fstat(f)
-	if err == nil && time.Since(time.Unix(st.Mtim.Unix())) < time.Minute {
+	if age := time.Since(modTime(&st)); err == nil && age >= 0 && age < time.Minute {
 		return true
 	}
 	conflict, err := lock.Probe(f, lock.Write)

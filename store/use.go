@@ -96,11 +96,10 @@ func (u Use) String() string {
 	return fmt.Sprintf("%s (pid %d, since %s)", command, u.PID, u.Since.Local().Format(layout))
 }
 
-// Counts tells whether the use alone keeps a tree. An open descriptor of a file
-// named .ref does not, because other collectors have one; nor does one of the
-// tree's own directory, because whoever lists the store has one. Readers of
-// ours that have got no further look again after they have locked, and others
-// find no lock file any more.
+// Counts tells whether the use alone keeps a tree listed. An open descriptor of
+// a file named .ref does not, because other collectors have one; nor does one of
+// the tree's own directory, because whoever lists the store has one. They have
+// it for a moment only: what is about to be deleted waits for them.
 func (u Use) Counts() bool {
 	return u.How != ByFD || path.Base(u.Path) != refFile && u.Path != "."
 }

@@ -7,8 +7,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"berth/lock"
 )
 
 func TestABrokenDeploymentDoesNotStopTheOthers(t *testing.T) {
@@ -132,5 +135,87 @@ func TestTheNextUpgradeCollectsWhatWasDeferred(t *testing.T) {
 	w.must(0, "upgrade")
 	if w.listed("demo@1.0") {
 		t.Error("the upgrade left what was deferred")
+	}
+}
+
+// Who has the directory of a version open can reach all of it: it is not
+// deleted, nor replaced.
+func TestAnOpenDirectoryKeepsTheTree(t *testing.T) {
+	for _, args := range [][]string{{"gc"}, {"remove", "demo@1.0"}} {
+		w := newWorld(t)
+		w.install("1.0", "2.0")
+		open := python("d = os.open(sys.argv[1], os.O_DIRECTORY)\nos.write(1, b'ready\\n')\nsys.stdin.readline()\nprint(len(os.listdir(os.open('files/lib', 0, dir_fd=d))), flush=True)",
+			filepath.Dir(w.files("demo@1.0")))
+		h := start(t, open)
+		w.must(75, "install", w.smallArchive("1.0"), "--force")
+		w.must(0, args...)
+		left, err := os.ReadDir(filepath.Join(w.store, "trash"))
+		if err != nil || len(left) != 1 {
+			t.Fatalf("in the trash: %v (%v)", left, err)
+		}
+		if _, err := os.Stat(filepath.Join(w.store, "trash", left[0].Name(), "files/.ref")); err != nil {
+			t.Error(err)
+		}
+		h.end()
+		w.must(0, "gc")
+		w.empty()
+	}
+}
+
+// A lock on another lock file of the version counts before anything is changed,
+// also of whom /proc does not show.
+func TestALockFurtherDownKeepsItListed(t *testing.T) {
+	w := newWorld(t)
+	w.write("trees/1.0/files/app/.ref", "")
+	w.install("1.0", "2.0")
+	h := start(t, python("import fcntl\nf = open(sys.argv[1], 'rb')\nfcntl.lockf(f, fcntl.LOCK_SH)", w.files("demo@1.0")+"/app/.ref"))
+	alone := func(args ...string) result {
+		cmd := w.command(append([]string{"-pf", "--mount-proc", binary, "--config", w.path("config.toml")}, args...)...)
+		cmd.Path, cmd.Args[0] = "/usr/bin/unshare", "unshare"
+		return w.finish(cmd)
+	}
+	if r := alone("gc", "--verbose"); r.status != 0 || !strings.Contains(r.stdout, "deferred\tdemo@1.0") {
+		t.Errorf("gc: %+v", r)
+	}
+	if !w.listed("demo@1.0") {
+		t.Error("it has been unpublished")
+	}
+	h.end()
+	if r := alone("gc"); r.status != 0 || w.listed("demo@1.0") {
+		t.Errorf("gc: %+v", r)
+	}
+}
+
+// An upgrade to what is installed installs it if it is collected meanwhile.
+func TestACollectionBesideAnUpgrade(t *testing.T) {
+	w := newWorld(t)
+	w.install("2.0", "1.0")
+	hold, err := os.OpenFile(filepath.Join(w.store, "lock"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hold.Close()
+	if err := lock.Try(hold, lock.Write); err != nil {
+		t.Fatal(err)
+	}
+	cmd := w.command("--config", w.path("config.toml"), "install", w.smallArchive("2.0"), "--switch")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond) // it waits for the store's lock
+	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	hold.Close()
+	w.must(0, "gc")
+	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	w.must(0, "exec", "demo", "true")
+	if !w.listed("demo@2.0") {
+		t.Error("it is not installed")
 	}
 }
