@@ -186,8 +186,8 @@ func TestALockFurtherDownKeepsItListed(t *testing.T) {
 	}
 }
 
-// An upgrade to what is installed installs it if it is collected meanwhile.
-func TestACollectionBesideAnUpgrade(t *testing.T) {
+// Who switches to what is installed installs it if it is removed meanwhile.
+func TestARemovalBesideAnInstall(t *testing.T) {
 	w := newWorld(t)
 	w.install("2.0", "1.0")
 	hold, err := os.OpenFile(filepath.Join(w.store, "lock"), os.O_RDWR, 0)
@@ -207,7 +207,7 @@ func TestACollectionBesideAnUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	hold.Close()
-	w.must(0, "gc")
+	w.must(0, "remove", "demo@2.0")
 	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
