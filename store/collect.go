@@ -74,7 +74,7 @@ func (s *Store) firstLook(ctx context.Context, d Deployment) error {
 	if err := dep.checkNoMounts(); err != nil {
 		return err
 	}
-	uses, _, err := s.look(ctx, dep)
+	uses, _, err := s.look(ctx, d.Ref, dep)
 	if err == nil && len(uses) > 0 {
 		err = &InUseError{Uses: uses}
 	}

@@ -88,7 +88,7 @@ func (s *Store) occupants(ctx context.Context, named []namedTree) (found []Occup
 		if err != nil {
 			return nil, nil, err
 		}
-		trees = append(trees, Tree{Dir: d.File, Path: d.Name()})
+		trees = append(trees, treeOf(n.Ref, d))
 		found = append(found, n.Occupied)
 	}
 	sight, err := s.opt.Looker.Look(ctx, trees)

@@ -31,11 +31,11 @@ var errNoLooker = errors.New("nothing tells who uses it")
 // may be about to lock it, or be another collector whose try has just failed;
 // or they have the tree's own directory open, and may be listing the store, or
 // about to go on from there.
-func (s *Store) look(ctx context.Context, d dir) (uses, bare []Use, err error) {
+func (s *Store) look(ctx context.Context, ref Ref, d dir) (uses, bare []Use, err error) {
 	if s.opt.Looker == nil {
 		return nil, nil, errNoLooker
 	}
-	sight, err := s.opt.Looker.Look(ctx, []Tree{{Dir: d.File, Path: d.Name()}})
+	sight, err := s.opt.Looker.Look(ctx, []Tree{treeOf(ref, d)})
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot see who uses it: %w", err)
 	}
@@ -54,6 +54,10 @@ func (s *Store) look(ctx context.Context, d dir) (uses, bare []Use, err error) {
 		err = &InUseError{Doubt: doubt}
 	}
 	return nil, bare, err
+}
+
+func treeOf(ref Ref, d dir) Tree {
+	return Tree{Dir: d.File, Path: d.Name(), Names: []string{ref.Name + "/" + ref.Version, ref.Name + "/" + currentLink}}
 }
 
 // settle makes sure that nobody uses a condemned tree, or is about to, while
@@ -83,7 +87,7 @@ func (s *Store) settle(ctx context.Context, c *condemned) error {
 // otherwise.
 func (s *Store) lookUntilQuiet(ctx context.Context, c *condemned) error {
 	for deadline := time.Now().Add(settleFor); ; {
-		uses, bare, err := s.look(ctx, c.dir)
+		uses, bare, err := s.look(ctx, c.ref, c.dir)
 		if err != nil {
 			return inTrash(err)
 		}

@@ -41,6 +41,10 @@ type Use struct {
 type Tree struct {
 	Dir  *os.File // open, O_PATH will do
 	Path string   // absolute, for people
+	// Names are the last parts of paths that lead to it while it is listed, and
+	// did before: "sniper/2.0", "sniper/current". Whoever has mounted it by one
+	// of them may still have it by that name.
+	Names []string
 }
 
 // Sight is what a Looker saw of some trees.

@@ -18,7 +18,7 @@ const (
 )
 
 // blind lists what could not be seen.
-func (l *look) blind(denied map[int]bool) (found []store.Blind, err error) {
+func (l *look) blind(denied map[int]bool, lost int) (found []store.Blind, err error) {
 	note := func(kind store.BlindKind, format string, args ...any) {
 		found = append(found, store.Blind{Kind: kind, Text: fmt.Sprintf(format, args...)})
 	}
@@ -62,10 +62,6 @@ func (l *look) blind(denied map[int]bool) (found []store.Blind, err error) {
 		case remote(t.mnt.fstype):
 			note(store.BlindRemote, "other machines that use the %s on %s", t.mnt.fstype, strconv.Quote(t.mnt.point))
 		}
-	}
-	lost := 0
-	for _, s := range l.seen {
-		lost += s.lost
 	}
 	if lost > 0 {
 		note(store.BlindMounts, "%s on mounts that no process shows", count(lost, "open or mapped file", "open or mapped files"))

@@ -10,13 +10,16 @@
 // which is compared with that of the trees; then the file that has this path
 // in the tree must be the very inode.
 //
+// Where nobody shows the mount, the inode is looked for in the trees, and found
+// in all that share it. The layers of an overlay are known by the names that
+// they were mounted by, and count where those fit.
+//
 // What it does not see: the directories, descriptors and namespaces of single
 // threads that share none with their process (unshare(2) in a thread); files
 // that only io_uring(7), a descriptor in a socket's queue, a swap area or a
-// loop device has open; mounts in a namespace without a process; the lower
-// directories of an overlay that were renamed after it was mounted; a deleted
-// file that is mapped through a mount which is gone itself. A process
-// that begins to use a tree behind the pass is seen only if it is new.
+// loop device has open; mounts in a namespace without a process; a deleted file
+// that is mapped through a mount which is gone itself. A process that begins to
+// use a tree behind the pass is seen only if it is new.
 package occupancy
 
 import (
@@ -27,6 +30,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -45,17 +49,23 @@ var _ store.Looker = (*Proc)(nil)
 func New() *Proc { return new(Proc) }
 
 const (
-	// rounds bounds how often a pass looks for processes that are new since.
-	rounds = 6
+	// tries bounds how often a pass looks at a process that is changing.
+	tries = 6
+	// patience bounds how long a pass goes on because there are new processes.
+	patience = 2 * time.Second
 	// moves bounds how often it starts again because a tree was renamed.
 	moves = 5
 )
 
-var errMoving = errors.New("the trees are being renamed all the time")
+var (
+	errMoving   = errors.New("the trees are being renamed all the time")
+	errRestless = errors.New("processes come and go faster than they can be looked at")
+)
 
 // Look is the pass of store.Looker. What it cannot read of single processes
 // becomes a store.Blind; it fails if there is no usable procfs, if mountinfo
-// cannot be understood, and if descriptors or memory run out.
+// cannot be understood, if descriptors or memory run out, and if for seconds
+// there are new processes whenever all have been looked at.
 func (p *Proc) Look(ctx context.Context, trees []store.Tree) (store.Sight, error) {
 	root := p.Root
 	if root == "" {
@@ -112,8 +122,9 @@ type seen struct {
 	space     *namespace
 	uses      []use
 	denied    bool // something of it may not be read
-	lost      int  // objects on the file system of a tree that could not be placed
+	lost      []lost
 	again     bool // it was changing
+	tries     int
 	who       process
 }
 
@@ -167,7 +178,7 @@ func newLook(proc *procfs, trees []store.Tree) (*look, error) {
 	for _, t := range l.index.trees {
 		l.overlay = l.overlay || t.mnt.fstype == "overlay"
 	}
-	own.used = l.index.mounted(own, own)
+	own.used = l.index.mounted(own, rootDir{here, own})
 	return l, nil
 }
 
@@ -181,29 +192,34 @@ func (l *look) readOwn() (*namespace, error) {
 	if l.index != nil {
 		own.add(l.index.made...)
 		own.whole = len(l.index.made) == 0
-		own.used = l.index.mounted(own, own)
+		own.used = l.index.mounted(own, rootDir{here, own})
 	}
 	l.spaces.set(l.own, own)
 	return own, nil
 }
 
-// pass looks at all processes, and again at those that are new since: a child
-// may have taken over from a parent that was not looked at in time.
+// pass looks at all processes, and again at those that are new since, until
+// none is: a child may have taken over from a parent that was not looked at in
+// time.
 func (l *look) pass(ctx context.Context) error {
 	buf := make([]byte, linkSize)
-	for round := range rounds {
+	began := time.Now()
+	for round := 0; ; round++ {
 		all, err := l.proc.pids(buf)
 		if err != nil {
 			return err
 		}
 		unread := all[:0]
 		for _, pid := range all {
-			if s := l.seen[pid]; pid != l.proc.self && (s == nil || s.again) {
+			if s := l.seen[pid]; pid != l.proc.self && (s == nil || s.again && s.tries < tries) {
 				unread = append(unread, pid)
 			}
 		}
 		if len(unread) == 0 {
-			break
+			return ctx.Err()
+		}
+		if round > 0 && time.Since(began) > patience {
+			return errRestless
 		}
 		if round > 0 {
 			if _, err := l.readOwn(); err != nil {
@@ -217,7 +233,6 @@ func (l *look) pass(ctx context.Context) error {
 			}
 		}
 	}
-	return ctx.Err()
 }
 
 // each does a step for every process, on a few goroutines.
@@ -258,8 +273,8 @@ func (l *look) each(ctx context.Context, pids []int, step func(*worker, int) err
 
 // inspect looks at one process and keeps what it saw.
 func (w *worker) inspect(pid int) error {
-	s := &seen{pid: pid}
-	dir, err := w.openProcess(pid)
+	s := &seen{pid: pid, tries: 1}
+	dir, thread, err := w.openProcess(pid)
 	if err != nil && !refused(err) {
 		return err
 	}
@@ -270,7 +285,12 @@ func (w *worker) inspect(pid int) error {
 		}
 	}
 	s.denied = s.denied || err != nil
+	// The thread may have ended while it was looked at, before others.
+	s.again = s.again || thread && len(s.uses) == 0
 	w.mu.Lock()
+	if before := w.seen[pid]; before != nil {
+		s.tries += before.tries
+	}
 	w.seen[pid] = s
 	w.mu.Unlock()
 	return nil
@@ -307,7 +327,7 @@ func (w *worker) walk(dir int, s *seen) error {
 	if s.namespace != w.own && s.space != nil {
 		s.note(store.ByMount, answer{places: s.space.used})
 	}
-	if len(s.uses) > 0 || s.denied || s.namespace == w.own && len(w.spaces.get(w.own).used) > 0 {
+	if len(s.uses) > 0 || len(s.lost) > 0 || s.denied || s.namespace == w.own && len(w.spaces.get(w.own).used) > 0 {
 		s.who, err = w.describe(dir)
 		return err
 	}
@@ -332,6 +352,10 @@ func (l *look) sight() (store.Sight, error) {
 		}
 	}
 	l.chargeOwnMounts()
+	unplaced, err := l.findLost()
+	if err != nil {
+		return store.Sight{}, err
+	}
 	sight := store.Sight{Uses: make([][]store.Use, len(l.index.trees))}
 	people := accounts{}
 	for _, s := range l.seen {
@@ -347,7 +371,7 @@ func (l *look) sight() (store.Sight, error) {
 			return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.How, b.How), cmp.Compare(a.Path, b.Path))
 		})
 	}
-	sight.Blind, err = l.blind(denied)
+	sight.Blind, err = l.blind(denied, unplaced)
 	return sight, err
 }
 

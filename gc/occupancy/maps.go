@@ -170,7 +170,7 @@ func (w *worker) shows(dev device, inner string, m mapped) bool {
 func (w *worker) mappedObject(dir int, name, part string, s *seen) (a answer, err error) {
 	o, err := w.object(dir, name, s)
 	if err == nil {
-		return w.places(o, s), nil
+		return w.places(o, store.ByMap, s), nil
 	}
 	if gone(err) {
 		return answer{again: true}, nil // it has been unmapped
@@ -185,7 +185,7 @@ func (w *worker) mappedObject(dir int, name, part string, s *seen) (a answer, er
 		}
 	}
 	if a.places == nil {
-		s.lost++
+		s.lose(lost{how: store.ByMap, dev: m.dev, ino: m.ino})
 		a.again = true
 	}
 	return a, nil

@@ -16,6 +16,7 @@ type device struct{ major, minor uint32 }
 // mount is one line of a proc_pid_mountinfo(5).
 type mount struct {
 	id     uint64 // of all mounts of the machine, until it is unmounted
+	parent uint64 // the mount that it is mounted on
 	dev    device
 	root   string // what of the file system is mounted: a path in it
 	point  string // where, as the links in /proc spell it
@@ -60,11 +61,15 @@ func parseMount(line string) (*mount, error) {
 	if err != nil {
 		return nil, errMountinfo
 	}
+	parent, err := strconv.ParseUint(fields[1], 10, 64)
+	if err != nil {
+		return nil, errMountinfo
+	}
 	dev, err := parseDevice(fields[2], 10)
 	if err != nil {
 		return nil, err
 	}
-	m := &mount{id: id, dev: dev, fstype: fields[dash+1]}
+	m := &mount{id: id, parent: parent, dev: dev, fstype: fields[dash+1]}
 	for _, f := range []struct {
 		to   *string
 		from string

@@ -76,8 +76,8 @@ func (w *worker) elsewhere(s *seen) *namespace {
 	return w.spaces.get(w.own)
 }
 
-// places finds the trees that an object is in.
-func (w *worker) places(o object, s *seen) answer {
+// places finds the trees that an object is in, which the process uses so.
+func (w *worker) places(o object, how store.How, s *seen) answer {
 	is := func(id identity) bool { return id == o.id }
 	if m := w.spaces.mount(o.mount); m != nil {
 		if !w.index.on(m.dev) {
@@ -105,7 +105,7 @@ func (w *worker) places(o object, s *seen) answer {
 		a.places = append(a.places, w.index.search(i, o.link, is)...)
 	}
 	if a.places == nil && !ours(o) {
-		s.lost++
+		s.lose(lost{how: how, stat: o.id.dev, ino: o.id.ino})
 		a.again = true
 	}
 	return a
@@ -123,9 +123,11 @@ func ours(o object) bool {
 func (w *worker) single(dir int, name string, how store.How, s *seen) error {
 	o, err := w.object(dir, name, s)
 	if err != nil {
+		// On its way out, or its first thread is, before others.
+		s.again = s.again || gone(err)
 		return w.failed(err, s)
 	}
-	s.note(how, w.places(o, s))
+	s.note(how, w.places(o, how, s))
 	return nil
 }
 
@@ -151,7 +153,7 @@ func (w *worker) descriptors(process int, s *seen) error {
 			}
 			continue
 		}
-		a := w.places(o, s)
+		a := w.places(o, store.ByFD, s)
 		if len(a.places) == 0 {
 			s.note(store.ByFD, a)
 			continue

@@ -13,8 +13,8 @@ func TestParseMountinfo(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []mount{
-		{36, device{98, 0}, "/mnt1", "/mnt 2", "ext3", "rw,errors=continue"},
-		{37, device{0, 33}, `/a\b`, "/", "fuse.x", "rw"},
+		{36, 35, device{98, 0}, "/mnt1", "/mnt 2", "ext3", "rw,errors=continue"},
+		{37, 36, device{0, 33}, `/a\b`, "/", "fuse.x", "rw"},
 	}
 	for i, w := range want {
 		if *mounts[i] != w {

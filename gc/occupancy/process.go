@@ -196,21 +196,21 @@ func (w *worker) status(dir int) (status, error) {
 }
 
 // openProcess opens the directory of a process. If its first thread has ended
-// before the others it is the directory of one of those. It returns -1 if
-// there is nothing to look at.
-func (w *worker) openProcess(pid int) (dir int, err error) {
+// before the others it is the directory of one of those threads. It returns -1
+// if there is nothing to look at.
+func (w *worker) openProcess(pid int) (dir int, thread bool, err error) {
 	name := strconv.Itoa(pid)
 	dir, err = unix.Openat(w.proc.fd(), name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		err = &os.PathError{Op: "open", Path: name, Err: err}
 		if gone(err) {
-			return -1, nil
+			return -1, false, nil
 		}
-		return -1, err
+		return -1, false, err
 	}
 	_, err = readlink(dir, "exe", w.link)
 	if err == nil || !gone(err) && !refused(err) {
-		return dir, nil
+		return dir, false, nil
 	}
 	// No executable: a kernel thread, a zombie, or a process about to end.
 	// Of the first two an unprivileged caller learns only that he may not.
@@ -218,13 +218,13 @@ func (w *worker) openProcess(pid int) (dir int, err error) {
 	switch {
 	case err == nil && (st.kernel || st.dead() && st.threads <= 1), gone(err):
 		unix.Close(dir)
-		return -1, nil
+		return -1, false, nil
 	case err == nil && st.dead():
-		thread, err := w.survivor(dir)
+		survivor, err := w.survivor(dir)
 		unix.Close(dir)
-		return thread, err
+		return survivor, true, err
 	}
-	return dir, nil
+	return dir, false, nil
 }
 
 func (w *worker) survivor(dir int) (int, error) {

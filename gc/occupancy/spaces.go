@@ -83,7 +83,7 @@ func readMountinfo(dir int, name string, buf *[]byte) ([]byte, error) {
 // what is below a process's root, so that one who is not in a chroot is the
 // better witness.
 func (w *worker) survey(pid int) error {
-	dir, err := w.openProcess(pid)
+	dir, _, err := w.openProcess(pid)
 	if err != nil && refused(err) || err == nil && dir < 0 {
 		return nil
 	}
@@ -121,7 +121,9 @@ func (w *worker) survey(pid int) error {
 	if err := n.read(dir, "mountinfo", root, &w.file); gone(err) {
 		return nil
 	}
-	n.used = w.index.mounted(n, w.spaces.get(w.own))
+	theirs := n.openRoot(dir)
+	defer theirs.close()
+	n.used = w.index.mounted(n, theirs, rootDir{here, w.spaces.get(w.own)})
 	w.spaces.set(name, n)
 	return nil
 }
@@ -146,7 +148,7 @@ func (w *worker) deniedMounts(dir int, s *seen) error {
 		own := w.spaces.get(w.own)
 		if len(mounts) > 0 && !own.has(mounts[0].id) {
 			n.add(mounts...)
-			n.used = w.index.mounted(n, own)
+			n.used = w.index.mounted(n, rootDir{nowhere, n}, rootDir{here, own})
 		}
 		w.spaces.mu.Lock()
 		w.spaces.closed[key] = n
@@ -156,10 +158,11 @@ func (w *worker) deniedMounts(dir int, s *seen) error {
 	return nil
 }
 
-// mounted lists the parts of trees that are mounted in a namespace, for each
-// tree the one that comes first. That the file system around a tree is mounted
-// says nothing.
-func (x *index) mounted(n, own *namespace) (found []place) {
+// mounted lists the parts of trees that are mounted in a namespace, or under
+// what is mounted there, for each tree the one that comes first. That the file
+// system around a tree is mounted says nothing. roots are that of the processes
+// there, and ours.
+func (x *index) mounted(n *namespace, roots ...rootDir) (found []place) {
 	done := map[int]bool{}
 	keep := func(places []place) {
 		for _, p := range places {
@@ -169,64 +172,23 @@ func (x *index) mounted(n, own *namespace) (found []place) {
 			}
 		}
 	}
+	byID := map[uint64]*mount{}
+	for _, m := range n.mounts {
+		byID[m.id] = m
+	}
 	for _, m := range n.mounts {
 		keep(x.find(m.dev, m.root))
-		if m.fstype != "overlay" {
-			continue
+		if m.fstype == "overlay" {
+			for _, layer := range layers(m.super) {
+				keep(x.layer(layer, roots...))
+			}
 		}
-		for _, layer := range layers(m.super) {
-			for _, space := range []*namespace{n, own} {
-				if over := space.over(layer); len(over) > 0 {
-					inner, _ := over[0].inside(layer)
-					keep(x.find(over[0].dev, inner))
-				}
+		// What we have mounted ourselves in a tree stops whoever deletes it.
+		if below := byID[m.parent]; below != nil && len(roots) > 1 {
+			if inner, ok := below.inside(m.point); ok {
+				keep(x.find(below.dev, inner))
 			}
 		}
 	}
 	return found
-}
-
-// layers lists the directories that an overlay is made of, as whoever mounted
-// it spelled them.
-func layers(options string) (dirs []string) {
-	for _, option := range split(options, ',') {
-		name, value, _ := strings.Cut(option, "=")
-		switch strings.TrimSuffix(name, "+") {
-		case "lowerdir", "upperdir", "datadir":
-		default:
-			continue
-		}
-		for _, dir := range split(value, ':') {
-			if dir = plain(dir); dir != "" {
-				dirs = append(dirs, dir)
-			}
-		}
-	}
-	return dirs
-}
-
-// split cuts at the separator where no backslash is before it.
-func split(text string, sep byte) (parts []string) {
-	start := 0
-	for i := 0; i < len(text); i++ {
-		switch text[i] {
-		case '\\':
-			i++
-		case sep:
-			parts = append(parts, text[start:i])
-			start = i + 1
-		}
-	}
-	return append(parts, text[start:])
-}
-
-func plain(text string) string {
-	var b strings.Builder
-	for i := 0; i < len(text); i++ {
-		if text[i] == '\\' && i+1 < len(text) {
-			i++
-		}
-		b.WriteByte(text[i])
-	}
-	return b.String()
 }

@@ -20,10 +20,11 @@ type place struct {
 
 // tree is one of the trees that are asked about.
 type tree struct {
-	fd   int
-	link string // its own path, as the kernel spells it
-	id   identity
-	mnt  *mount
+	fd    int
+	link  string   // its own path, as the kernel spells it
+	names []string // of paths that lead to it, or did
+	id    identity
+	mnt   *mount
 }
 
 // identity is what two looks at one file agree in, as statx(2) tells it.
@@ -36,6 +37,7 @@ type index struct {
 	byPath map[device]*pathIndex
 	byStat map[uint64][]int // by st_dev
 	made   []*mount         // ours of which mountinfo says nothing
+	proc   *procfs
 }
 
 type pathIndex struct {
@@ -57,7 +59,7 @@ func identityOf(st *unix.Statx_t) identity {
 }
 
 func newIndex(trees []store.Tree, proc *procfs, own *namespace, byID map[uint64]*mount) (*index, error) {
-	x := &index{byPath: map[device]*pathIndex{}, byStat: map[uint64][]int{}}
+	x := &index{byPath: map[device]*pathIndex{}, byStat: map[uint64][]int{}, proc: proc}
 	buf := make([]byte, linkSize)
 	for i, given := range trees {
 		t, err := locate(given.Dir, proc, byID, buf)
@@ -79,6 +81,7 @@ func newIndex(trees []store.Tree, proc *procfs, own *namespace, byID map[uint64]
 			own.add(t.mnt)
 			own.whole, byID[t.mntID] = false, t.mnt
 		}
+		t.names = given.Names
 		x.trees = append(x.trees, t.tree)
 		x.byStat[t.id.dev] = append(x.byStat[t.id.dev], i)
 		p := x.byPath[t.mnt.dev]
