@@ -59,3 +59,16 @@ func TestMountedAgain(t *testing.T) {
 	expect(t, look(t, openTree(t, dir+"/tree")).Uses[0], pid,
 		"exe files/bin/busybox", "map files/bin/busybox", "cwd files/app")
 }
+
+// What a process has open is spelled as if it were on a FUSE file system, which
+// was mounted over the tree and answers nobody.
+func TestBelowWhatDoesNotAnswer(t *testing.T) {
+	dir := scratch(t)
+	tree := newTree(t, dir+"/tree")
+	pid := python(t, "libc = ctypes.CDLL(None)\n"+leave+`f = os.open(path + '/x.so', os.O_RDONLY)
+os.chdir(path)
+fuse = os.open('/dev/fuse', os.O_RDWR)
+options = f'fd={fuse},rootmode=40000,user_id=0,group_id=0,subtype=sshfs'
+assert libc.mount(b'sshfs', sys.argv[2].encode(), b'fuse', 0, options.encode()) == 0`, tree.Path+"/files/lib", dir)
+	expect(t, look(t, tree).Uses[0], pid, "fd files/lib/x.so", "cwd files/lib")
+}

@@ -37,7 +37,7 @@ func (w *worker) object(dir int, name string, s *seen) (o object, err error) {
 	if err != nil && !long {
 		return o, err
 	}
-	if !long && !w.worthwhile(o.link, s) {
+	if !long && !w.worthwhile(dir, name, o.link, s) {
 		return o, unix.ENOENT
 	}
 	var st unix.Statx_t
@@ -50,7 +50,7 @@ func (w *worker) object(dir int, name string, s *seen) (o object, err error) {
 }
 
 // worthwhile tells whether a link may lead into a tree.
-func (w *worker) worthwhile(link string, s *seen) bool {
+func (w *worker) worthwhile(dir int, name, link string, s *seen) bool {
 	switch {
 	case !strings.HasPrefix(link, "/"): // a socket, a pipe
 		return false
@@ -59,12 +59,47 @@ func (w *worker) worthwhile(link string, s *seen) bool {
 	}
 	if over := s.space.over(link); len(over) > 0 {
 		top := over[0]
-		if w.index.on(top.dev) || !remote(top.fstype) && !strings.HasPrefix(top.fstype, "fuse") {
-			return true
-		}
-		return false
+		return w.index.on(top.dev) || !slow(top) || w.below(dir, name, top)
 	}
 	return true
+}
+
+// slow tells whether a server may not answer who asks for a file.
+func slow(m *mount) bool { return remote(m.fstype) || strings.HasPrefix(m.fstype, "fuse") }
+
+// below tells whether an object whose path is on a slow mount is on another
+// one: that has been mounted over it, or where it is spelled so in another
+// namespace. It asks the kernel alone.
+func (w *worker) below(dir int, name string, over *mount) bool {
+	id, ok := w.mountID(dir, name)
+	if !ok && !strings.HasPrefix(over.fstype, "fuse") {
+		return false // even to follow the link asks the server
+	}
+	if !ok {
+		// Nothing but the mount is asked for. More, FUSE would not tell us.
+		var st unix.Statx_t
+		if unix.Statx(dir, name, statxFlags, 0, &st) != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+			return false
+		}
+		id = st.Mnt_id
+	}
+	m := w.spaces.mount(id)
+	return m == nil || !slow(m)
+}
+
+// mountID reads the mount of a descriptor, name in /proc/PID/fd.
+func (w *worker) mountID(dir int, name string) (id uint64, ok bool) {
+	if _, ok := decimal([]byte(name)); !ok {
+		return 0, false
+	}
+	text, err := readFile(dir, "../fdinfo/"+name, &w.file)
+	if err != nil {
+		return 0, false
+	}
+	_, rest, _ := strings.Cut(string(text), "mnt_id:\t")
+	line, _, _ := strings.Cut(rest, "\n")
+	id, err = strconv.ParseUint(line, 10, 64)
+	return id, err == nil
 }
 
 // elsewhere is the namespace whose paths are tried beside the process's own:

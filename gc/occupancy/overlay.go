@@ -63,7 +63,7 @@ func (x *index) under(n *namespace, path string) []place {
 // server may not answer.
 func (x *index) resolve(r rootDir, path string) []place {
 	over := r.mounts.over(path)
-	if r.fd == nowhere || len(over) == 0 || remote(over[0].fstype) || strings.HasPrefix(over[0].fstype, "fuse") {
+	if r.fd == nowhere || len(over) == 0 || slow(over[0]) {
 		return nil
 	}
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
