@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -179,9 +180,13 @@ func (s *Store) same(d *Deployment, content *archive.Tree) error {
 }
 
 // restoreRef makes files/.ref again if there is nothing of that name, with the
-// times of it and of files/ that the manifest has. Nobody can hold a lock on
-// what is not there; who occupies the tree otherwise is not disturbed.
+// times of it and of files/ that the manifest has. Who occupies the tree is not
+// disturbed. But who had locked the file that was there before is protected by
+// that lock no more, only by being seen.
 func (s *Store) restoreRef(ctx context.Context, d *Deployment) (made bool, err error) {
+	if err := s.wouldSeeHolders(ctx, d); err != nil {
+		return false, err
+	}
 	err = s.locked(ctx, func() error {
 		dep, err := s.openDeployment(d.Ref)
 		if err != nil {
@@ -212,6 +217,33 @@ func (s *Store) restoreRef(ctx context.Context, d *Deployment) (made bool, err e
 		return files.sync()
 	})
 	return made, err
+}
+
+// wouldSeeHolders fails if files/.ref is missing, and somebody could have it
+// open, and locked, whom we cannot see.
+func (s *Store) wouldSeeHolders(ctx context.Context, d *Deployment) error {
+	dep, err := s.openDeployment(d.Ref)
+	if err != nil {
+		return err
+	}
+	defer dep.Close()
+	if there, err := dep.exists(filepath.Join(filesDir, refFile)); there || err != nil {
+		return err
+	}
+	if s.opt.Looker == nil {
+		return errNoLooker
+	}
+	sight, err := s.opt.Looker.Look(ctx, []Tree{treeOf(d.Ref, dep)})
+	if err != nil {
+		return err
+	}
+	for _, b := range sight.Blind {
+		others := b.Kind == BlindAccounts || b.Kind == BlindHidepid
+		if b.Kind == BlindPIDs || others && s.OpenToOthers() {
+			return &InUseError{Doubt: b.Text + " cannot be seen, who may have locked the file that is missing"}
+		}
+	}
+	return nil
 }
 
 // setTime gives a member the time that the manifest has.

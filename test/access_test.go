@@ -139,3 +139,24 @@ func TestVerifyOfWhatMayNotBeRead(t *testing.T) {
 	}
 	w.must(0, "verify", "demo")
 }
+
+// A lock file that an archive closes to its owner he can lock all the same.
+func TestAnOwnerWhoIsShutOut(t *testing.T) {
+	w := newWorldIn(t, openDir(t, nobody))
+	root := w.smallTree("1.0")
+	ref := w.write("trees/1.0/files/app/.ref", "")
+	for name, mode := range map[string]os.FileMode{ref: 0, filepath.Join(root, "files"): 0o111} {
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	archive := w.path("demo-1.0.tar")
+	tar(t, "-cf", archive, "-C", root, "files", "metadata")
+	for _, args := range [][]string{{"install", archive}, {"install", archive, "--force"}, {"gc"}, {"remove", "demo@1.0"}} {
+		cmd := w.command(append([]string{"--config", w.path("config.toml")}, args...)...)
+		if r := w.finish(as(cmd, nobody)); r.status != 0 {
+			t.Fatalf("berth %q: exit status %d\n%s", args, r.status, r.stderr)
+		}
+	}
+	w.empty()
+}

@@ -169,20 +169,48 @@ func TestALockFurtherDownKeepsItListed(t *testing.T) {
 	w.write("trees/1.0/files/app/.ref", "")
 	w.install("1.0", "2.0")
 	h := start(t, python("import fcntl\nf = open(sys.argv[1], 'rb')\nfcntl.lockf(f, fcntl.LOCK_SH)", w.files("demo@1.0")+"/app/.ref"))
-	alone := func(args ...string) result {
-		cmd := w.command(append([]string{"-pf", "--mount-proc", binary, "--config", w.path("config.toml")}, args...)...)
-		cmd.Path, cmd.Args[0] = "/usr/bin/unshare", "unshare"
-		return w.finish(cmd)
-	}
-	if r := alone("gc", "--verbose"); r.status != 0 || !strings.Contains(r.stdout, "deferred\tdemo@1.0") {
+	if r := w.alone("gc", "--verbose"); r.status != 0 || !strings.Contains(r.stdout, "deferred\tdemo@1.0") {
 		t.Errorf("gc: %+v", r)
 	}
 	if !w.listed("demo@1.0") {
 		t.Error("it has been unpublished")
 	}
 	h.end()
-	if r := alone("gc"); r.status != 0 || w.listed("demo@1.0") {
+	if r := w.alone("gc"); r.status != 0 || w.listed("demo@1.0") {
 		t.Errorf("gc: %+v", r)
+	}
+}
+
+// alone runs the command in a PID namespace of its own.
+func (w *world) alone(args ...string) result {
+	w.t.Helper()
+	cmd := w.command(append([]string{"-pf", "--mount-proc", binary, "--config", w.path("config.toml")}, args...)...)
+	cmd.Path, cmd.Args[0] = "/usr/bin/unshare", "unshare"
+	return w.finish(cmd)
+}
+
+// A lock file that somebody has deleted may be locked still. It is made again
+// only by whom the holder cannot escape.
+func TestADeletedLockFileMayBeLocked(t *testing.T) {
+	w := newWorld(t)
+	w.install("1.0", "2.0")
+	ref := w.files("demo@1.0") + "/.ref"
+	h := start(t, python("import fcntl\nf = open(sys.argv[1], 'rb')\nfcntl.lockf(f, fcntl.LOCK_SH)", ref))
+	if err := os.Remove(ref); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.alone("repair", "demo@1.0"); r.status != 75 || !strings.Contains(r.stderr, "processes outside of our PID namespace cannot be seen") {
+		t.Errorf("repair: exit status %d\n%s", r.status, r.stderr)
+	}
+	w.must(0, "repair", "demo@1.0")
+	w.must(0, "gc")
+	if !w.listed("demo@1.0") {
+		t.Error("it was collected under its holder")
+	}
+	h.end()
+	w.must(0, "gc")
+	if w.listed("demo@1.0") {
+		t.Error("it is kept for nobody")
 	}
 }
 

@@ -48,6 +48,8 @@ func (w *writer) finish() (*Tree, error) {
 	if err := w.lockFile(files, &s); err != nil {
 		return nil, err
 	}
+	// Its owner has to get at the lock file.
+	s.files.inode.mode |= 0o500
 	t := &trail{root: root}
 	defer func() { t.cut(0) }()
 	if err := w.seal(t, s.files, nil); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"runtime"
 	"strconv"
 	"strings"
@@ -360,12 +361,17 @@ func (w *writer) drop(parts []string) error {
 	return nil
 }
 
-// mode is what of a member's mode is kept.
+// mode is what of a member's mode is kept. Lock files further down are for
+// their owner to lock.
 func (w *writer) mode(h *tar.Header) uint32 {
 	if h.Mode&0o6000 != 0 {
 		w.dropped.SetID++
 	}
-	return uint32(h.Mode & 0o1777)
+	mode := uint32(h.Mode & 0o1777)
+	if h.Typeflag != tar.TypeDir && path.Base(h.Name) == w.opt.LockFile {
+		mode |= 0o600
+	}
+	return mode
 }
 
 func (w *writer) time(h *tar.Header) time.Time {
