@@ -14,8 +14,8 @@
 // in all that share it. The layers of an overlay are known by the names that
 // they were mounted by, and count where those fit.
 //
-// What it does not see: the directories, descriptors and namespaces of single
-// threads that share none with their process (unshare(2) in a thread); files
+// What it does not see: the descriptors and namespaces of single threads that
+// share none with their process (unshare(2) in a thread); files
 // that only io_uring(7), a descriptor in a socket's queue, a swap area or a
 // loop device has open; mounts in a namespace without a process; a deleted file
 // that is mapped through a mount which is gone itself. A process that begins to
@@ -317,6 +317,9 @@ func (w *worker) walk(dir int, s *seen) error {
 		if err := w.single(dir, link.name, link.how, s); err != nil {
 			return err
 		}
+	}
+	if err := w.threads(dir, s); err != nil {
+		return err
 	}
 	if err := w.descriptors(dir, s); err != nil {
 		return err

@@ -81,6 +81,18 @@ var ways = map[string]func(t *testing.T, tree string) (pid int, want []string){
 		cmd.Dir = "/"
 		return startReady(t, cmd), []string{"root files", "cwd files", "exe files/bin/busybox", "map files/bin/busybox"}
 	},
+	"directories of a thread": func(t *testing.T, tree string) (int, []string) {
+		return python(t, `import threading
+went = threading.Event()
+def work():
+    assert ctypes.CDLL(None).unshare(0x200) == 0 # CLONE_FS
+    os.chdir(path + '/lib')
+    os.chroot(path)
+    went.set()
+    time.sleep(1000)
+threading.Thread(target=work, daemon=True).start()
+went.wait()`, tree+"/files"), []string{"root files", "cwd files/lib"}
+	},
 	"fd": func(t *testing.T, tree string) (int, []string) {
 		return python(t, "f = os.open(path, os.O_RDONLY)", tree+"/files/lib/x.so"), []string{"fd files/lib/x.so"}
 	},

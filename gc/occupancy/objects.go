@@ -166,6 +166,38 @@ func (w *worker) single(dir int, name string, how store.How, s *seen) error {
 	return nil
 }
 
+// threads looks at the root and working directories of threads that do not
+// share those of the first (CLONE_FS of clone(2)).
+func (w *worker) threads(process int, s *seen) error {
+	all, err := numbers(process, "task", w.entries)
+	if err != nil {
+		return w.failed(err, s)
+	}
+	if len(all) < 2 {
+		return nil
+	}
+	for _, link := range []struct {
+		name string
+		how  store.How
+	}{{"root", store.ByRoot}, {"cwd", store.ByCwd}} {
+		first, err := readlink(process, link.name, w.link)
+		if err != nil {
+			continue // has been looked at
+		}
+		for _, tid := range all {
+			name := "task/" + strconv.Itoa(tid) + "/" + link.name
+			own, err := readlink(process, name, w.link)
+			if err != nil || own == first {
+				continue
+			}
+			if err := w.single(process, name, link.how, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // descriptors looks at what the process has open.
 func (w *worker) descriptors(process int, s *seen) error {
 	fds, err := numbers(process, "fd", w.entries)
