@@ -285,19 +285,45 @@ func makeRoot(path string) (_ dir, err error) {
 // readers never take it. Not re-entrant; it excludes goroutines as well as
 // processes, and on NFS other machines.
 func (s *Store) locked(ctx context.Context, fn func() error) error {
+	for {
+		f, err := s.lock(ctx)
+		if errors.Is(err, errAgain) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return fn()
+	}
+}
+
+// lock waits for the store lock. The error is errAgain if the file is not the
+// store's any more: somebody has deleted it, and others lock the new one.
+func (s *Store) lock(ctx context.Context) (f *os.File, err error) {
 	if err := s.complete(); err != nil {
-		return err
+		return nil, err
 	}
-	f, err := s.root.openFile(lockFile, unix.O_RDWR)
+	if f, err = s.root.openFile(lockFile, unix.O_RDWR); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	if err := lock.Wait(ctx, f, lock.Write, func() { s.notice("waiting for the store lock") }); err != nil {
+		return nil, err
+	}
+	locked, err := fstat(f)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer f.Close()
-	err = lock.Wait(ctx, f, lock.Write, func() { s.notice("waiting for the store lock") })
-	if err != nil {
-		return err
+	named, err := s.root.lstat(lockFile)
+	if errors.Is(err, os.ErrNotExist) || err == nil && idOf(&named) != idOf(&locked) {
+		err = errAgain
 	}
-	return fn()
+	return f, err
 }
 
 func (s *Store) notice(what string) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"berth/gc/occupancy"
+	"berth/lock"
 	"berth/store"
 	"berth/store/source"
 )
@@ -180,4 +181,32 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Who waited for a lock file that somebody has deleted meanwhile has to wait
+// for the one that is there now.
+func TestTheStoreLockIsLookedAtAgain(t *testing.T) {
+	s := newStore(t)
+	install(t, s, "demo@1", "demo@2")
+	name := filepath.Join(s.Path(), "lock")
+	hold := func() *os.File {
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		must(t, err)
+		must(t, lock.Try(f, lock.Write))
+		return f
+	}
+	old := hold()
+	done := make(chan error, 1)
+	go func() { done <- s.Switch(t.Context(), parse(t, "demo@2")) }()
+	time.Sleep(200 * time.Millisecond) // it waits
+	must(t, os.Remove(name))
+	current := hold()
+	old.Close()
+	select {
+	case err := <-done:
+		t.Fatalf("switched beside the holder of the new lock: %v", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	current.Close()
+	must(t, <-done)
 }
