@@ -24,6 +24,8 @@ var (
 	// ErrForeign says that a directory has something else in it than a store,
 	// or a store of a format that is not ours.
 	ErrForeign = errors.New("not a store of ours")
+	// ErrUnmarked says that a store has lost its store.toml. It is ErrForeign.
+	ErrUnmarked = fmt.Errorf("%w: it holds runtimes, and its %s is missing", ErrForeign, formatFile)
 	// ErrPinned says that a version is protected by its file "keep".
 	ErrPinned = errors.New("pinned")
 	// ErrCurrent says that a version is protected by being the current one.

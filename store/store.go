@@ -197,7 +197,8 @@ func (s *Store) checkFormat() error {
 }
 
 // checkUnborn tells a store whose making was interrupted, and an empty
-// directory, from a directory that somebody uses for something else.
+// directory, from a directory that somebody uses for something else, and from a
+// store with runtimes, which were made after store.toml was.
 func (s *Store) checkUnborn() error {
 	list, err := s.root.entries()
 	if err != nil {
@@ -205,7 +206,26 @@ func (s *Store) checkUnborn() error {
 	}
 	for _, e := range list {
 		switch e.Name() {
-		case lockFile, runtimesDir, stagingDir, trashDir, "." + formatFile + ".new":
+		case runtimesDir:
+			runtimes, err := s.root.openDir(runtimesDir)
+			if err != nil {
+				return err
+			}
+			list, err := runtimes.entries()
+			runtimes.Close()
+			if err != nil {
+				return err
+			}
+			if len(list) == 0 {
+				continue
+			}
+			if born, err := s.root.exists(formatFile); err != nil {
+				return err
+			} else if born {
+				return s.checkFormat()
+			}
+			return ErrUnmarked
+		case lockFile, stagingDir, trashDir, "." + formatFile + ".new":
 		case formatFile: // born in this moment
 			return s.checkFormat()
 		default:

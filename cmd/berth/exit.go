@@ -191,6 +191,7 @@ func hintOf(err error) string {
 		{store.ErrCurrent, "'berth switch' to another version first"},
 		{store.ErrNoCurrent, "'berth switch' to one of 'berth list'"},
 		{archive.ErrTooBig, "the limit is max-unpacked in [store] of the configuration"},
+		{store.ErrUnmarked, "if berth has made it, write 'format = 1' into its store.toml"},
 		{store.ErrForeign, "give another directory with --store, or an empty one"},
 	} {
 		if errors.Is(err, m.kind) {
