@@ -85,9 +85,10 @@ func (s *Store) firstLook(ctx context.Context, d Deployment) error {
 }
 
 // probeNested looks for locks on the other files named .ref in the tree, whose
-// holders /proc may not show. What may not be read is left to settle.
+// holders /proc may not show. A tree that may not be read whole is left to
+// settle.
 func (d dir) probeNested(ctx context.Context) error {
-	return walkDirs(ctx, d, ".", openCounted, func(sub dir, _ string, list []fs.DirEntry) error {
+	err := walkDirs(ctx, d, ".", openCounted, func(sub dir, _ string, list []fs.DirEntry) error {
 		if !slices.ContainsFunc(list, isNestedRef) {
 			return nil
 		}
@@ -102,6 +103,10 @@ func (d dir) probeNested(ctx context.Context) error {
 		}
 		return err
 	})
+	if errors.Is(err, os.ErrPermission) {
+		return nil
+	}
+	return err
 }
 
 // condemned is a tree in the trash, or an exchanged one in a stage, with the
