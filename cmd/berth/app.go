@@ -54,8 +54,9 @@ func (a *app) run(ctx context.Context, args []string) error {
 	out := &printer{w: a.out}
 	c.Writer = out
 	err := c.RunContext(ctx, args)
-	if unknown := cli.ExitCoder(nil); errors.As(err, &unknown) {
-		err = usageError(fmt.Sprintf("there is no command %q", args[len(args)-1])) // for help to show
+	// Of no command but help, which is the parser's.
+	if unknown := cli.ExitCoder(nil); cmd == nil && errors.As(err, &unknown) {
+		err = usageError(fmt.Sprintf("there is no command %q", args[len(args)-1]))
 	}
 	if err != nil || out.err == nil {
 		return err

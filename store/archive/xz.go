@@ -66,6 +66,7 @@ func startXz(ctx context.Context, program string, src io.Reader) (*xzProcess, er
 	// which programs from before 5.4, that have no such threads, take too.
 	p.cmd = exec.CommandContext(ctx, program, "--decompress", "--stdout", "--threads=0",
 		fmt.Sprint("--memlimit=", threadsMemory), fmt.Sprint("--memlimit-decompress=", 2*maxWindow))
+	p.cmd.Args[0] = "xz"             // the name by which it complains
 	p.cmd.Env = []string{"LC_ALL=C"} // no XZ_OPT
 	// A Ctrl-C is for us: the context ends the program.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -93,17 +94,18 @@ func (p *xzProcess) Read(b []byte) (int, error) {
 	return n, p.err
 }
 
-// end waits for the process, and finds out how reading it has ended.
+// end waits for the process, and finds out how reading it has ended. Its exit
+// status is nobody else's.
 func (p *xzProcess) end(err error) {
 	p.ended = true
 	waitErr := p.cmd.Wait()
 	p.cancel()
 	switch exit := (*exec.ExitError)(nil); {
 	case errors.As(waitErr, &exit) && !exit.Exited():
-		p.err = fmt.Errorf("%w: xz: %w", errProgram, waitErr)
+		p.err = fmt.Errorf("%w: xz: %v", errProgram, waitErr)
 	case errors.As(waitErr, &exit):
 		said := strings.TrimPrefix(strings.TrimSpace(p.stderr.String()), "xz: (stdin): ")
-		p.err = fmt.Errorf("xz: %s (%w)", said, waitErr)
+		p.err = fmt.Errorf("xz: %s (%v)", said, waitErr)
 	case waitErr != nil:
 		p.err = waitErr // of the source
 	default:
