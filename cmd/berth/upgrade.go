@@ -173,6 +173,13 @@ func (a *app) offers(ctx context.Context, name string) ([]source.Artifact, error
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the channel of %s: %w", name, err)
 	}
+	offers = slices.DeleteFunc(offers, func(o source.Artifact) bool {
+		if store.ValidVersion(o.Version) {
+			return false
+		}
+		a.detail("left out: %q is no version of %s", o.Version, name)
+		return true
+	})
 	if len(offers) == 0 {
 		return nil, fmt.Errorf("the channel %q has no version of %s: %w", where, name, source.ErrNotFound)
 	}
