@@ -21,9 +21,9 @@ func (a *app) upgradeCommand() *cli.Command {
 		Usage:     "install the newest version of the channel, switch to it, collect",
 		ArgsUsage: "[NAME...]",
 		Description: `Without a name: every installed runtime that has a channel in the
-configuration. Old versions are collected by policy, except those in use. A
-version that was current before and was switched away from is not made current
-again.
+configuration. Old versions of these runtimes are collected by policy, except
+those in use; other runtimes are left alone. A version that was current before
+and was switched away from is not made current again.
 
 Example: berth upgrade sniper`,
 		Action: func(c *cli.Context) error { return a.runUpgrade(c.Context, c.Args().Slice()) },
@@ -53,8 +53,13 @@ func (a *app) runUpgrade(ctx context.Context, names []string) error {
 			out.Installed = append(out.Installed, installedJSON(done)...)
 		}
 	}
-	if len(upgraded) > 0 || len(names) == 0 {
+	// Without names everything would be collected.
+	if len(upgraded) > 0 {
 		if err := a.collectAfterUpgrade(ctx, upgraded, &out); err != nil {
+			failed = append(failed, err)
+		}
+	} else if len(names) == 0 {
+		if err := a.drainAlone(ctx); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -96,6 +101,20 @@ func (a *app) upgradable(names []string) ([]string, error) {
 		}
 	}
 	return slices.Sorted(maps.Keys(found)), nil
+}
+
+// drainAlone is what an upgrade of nothing does.
+func (a *app) drainAlone(ctx context.Context) error {
+	s, err := a.change()
+	if errors.Is(err, store.ErrNoStore) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	_, err = a.drain(ctx, s)
+	return err
 }
 
 // upgrade installs the newest version of one runtime and switches to it. It
