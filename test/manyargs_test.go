@@ -11,9 +11,15 @@ import (
 func TestRunManyArguments(t *testing.T) {
 	w := newWorld(t)
 	w.install("1")
-	with := func(n int) result {
-		return w.run(append([]string{"run", "demo", "true"}, slices.Repeat([]string{"x"}, n)...)...)
+	for _, how := range [][]string{{"run"}, {"run", "--supervise"}} {
+		w.findsTheMost(append(how, "demo", "true"))
 	}
+}
+
+func (w *world) findsTheMost(args []string) {
+	t := w.t
+	t.Helper()
+	with := func(n int) result { return w.run(slices.Concat(args, slices.Repeat([]string{"x"}, n))...) }
 	low, high := 0, 10000
 	if r := with(low); r.status != 0 {
 		t.Fatalf("exit status %d\n%s", r.status, r.stderr)

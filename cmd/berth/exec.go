@@ -96,6 +96,7 @@ type launch struct {
 	argv  []string
 	files string
 	env   []string // beside the caller's, and over it
+	bwrap bool     // it is bwrap(1), and the command a child of that
 }
 
 // sets tells whether the launch gives a variable of the caller another value.

@@ -57,10 +57,10 @@ func (a *app) runRun(ctx context.Context, opt execOptions) error {
 		argv = append(append(argv, "--"), opt.argv...)
 		// bwrap counts the command's arguments with its own, and of too many makes
 		// its own exit status.
-		const most = 9000
+		const most = 9000 - 2 // which a supervisor adds
 		if len(argv)-1 > most {
 			return launch{}, cannotRun(opt.argv[0], fmt.Errorf("bubblewrap takes no more than %d arguments: %w", most, unix.E2BIG))
 		}
-		return launch{path: bwrap, argv: argv, files: box.files, env: []string{"PATH=" + search}}, nil
+		return launch{path: bwrap, argv: argv, files: box.files, env: []string{"PATH=" + search}, bwrap: true}, nil
 	})
 }

@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
+	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,16 +31,43 @@ func (a *app) superviseHeld(ctx context.Context, s *store.Store, held *store.Hol
 	signal.Notify(signals, heeded(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)...)
 	defer signal.Stop(signals)
 
+	command := make(chan int, 1) // a pidfd
+	told := -1
+	if l.bwrap {
+		var info *os.File
+		var err error
+		if info, told, err = inheritedPipe(); err != nil {
+			return err
+		}
+		l.argv = slices.Insert(slices.Clone(l.argv), 1, "--info-fd", strconv.Itoa(told))
+		go func() {
+			if fd, err := behindBwrap(info); err == nil {
+				command <- fd
+			}
+		}()
+	}
 	child := exec.Cmd{Path: l.path, Args: l.argv, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	if err := child.Start(); err != nil {
+	err := child.Start()
+	if told >= 0 {
+		unix.Close(told) // so that the reader sees its end
+	}
+	if err != nil {
 		return cannotRun(l.argv[0], err)
 	}
-	c := &supervised{pid: child.Process.Pid}
+	c := &supervised{pid: child.Process.Pid, command: -1}
 	ended := make(chan struct{})
 	go func() {
 		for {
 			select {
 			case sig := <-signals:
+				if l.bwrap && c.command < 0 {
+					// bwrap would die of it and leave the command behind.
+					select {
+					case c.command = <-command:
+					case <-time.After(time.Second):
+					case <-ended:
+					}
+				}
 				c.forward(sig.(unix.Signal))
 			case <-ended:
 				return
@@ -63,12 +94,40 @@ func (a *app) superviseHeld(ctx context.Context, s *store.Store, held *store.Hol
 	return &statusError{status: status}
 }
 
+// inheritedPipe is a pipe whose writing end, a descriptor's number, children
+// have under the same.
+func inheritedPipe() (r *os.File, w int, err error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return nil, 0, fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	if _, err := unix.FcntlInt(uintptr(ends[1]), unix.F_SETFD, 0); err != nil {
+		return nil, 0, fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	return os.NewFile(uintptr(ends[0]), "pipe"), ends[1], nil
+}
+
+// behindBwrap reads what bwrap(1) says of its child.
+func behindBwrap(info *os.File) (pidfd int, err error) {
+	defer info.Close()
+	var said struct {
+		PID int `json:"child-pid"`
+	}
+	if err := json.NewDecoder(info).Decode(&said); err != nil {
+		return -1, err
+	}
+	return unix.PidfdOpen(said.PID, 0)
+}
+
 // supervised is the child. Once it has been waited for, its number can be that
 // of any other process.
 type supervised struct {
 	mu    sync.Mutex
 	pid   int
 	ended bool
+	// command is a pidfd of the process that the child waits for, and does not
+	// pass signals on to: -1 if it is not known (yet), or is the child itself.
+	command int
 }
 
 // forward passes a signal on, except one that the terminal has sent to the
@@ -79,6 +138,10 @@ func (c *supervised) forward(sig unix.Signal) {
 		if err == nil && group == unix.Getpgrp() {
 			return
 		}
+	}
+	if c.command >= 0 {
+		_ = unix.PidfdSendSignal(c.command, sig, nil, 0)
+		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
