@@ -47,6 +47,12 @@ type deploymentJSON struct {
 	Error       string     `json:"error"`
 }
 
+// usedBy is whether a version is in use, and by whom.
+type usedBy struct {
+	inUse store.Answer
+	uses  []store.Use
+}
+
 func (a *app) runList(ctx context.Context, name string) error {
 	found := false
 	documents := []deploymentJSON{}
@@ -60,14 +66,18 @@ func (a *app) runList(ctx context.Context, name string) error {
 			return err
 		}
 		found = true
-		holders, err := a.holders(ctx, s, list)
+		users, err := a.users(ctx, s, list)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err != nil {
-			return err
+			a.note("cannot see who uses what: %v", err)
 		}
 		for _, d := range list {
-			uses := holders[d.Ref]
-			documents = append(documents, listJSON(s, d, uses))
-			rows = append(rows, a.listRow(d, uses))
+			uses, seen := users[d.Ref]
+			u := usedBy{inUse(d, uses, seen), uses}
+			documents = append(documents, listJSON(s, d, u))
+			rows = append(rows, a.listRow(d, u))
 		}
 		trash, _, err := s.Trash(ctx)
 		if err != nil {
@@ -92,38 +102,44 @@ func (a *app) runList(ctx context.Context, name string) error {
 	return a.table(a.out, a.outTerminal, []string{"NAME", "VERSION", "SIZE", "AGE", "STATE"}, rows)
 }
 
-// holders asks for the processes behind the locks of those that are locked.
-func (a *app) holders(ctx context.Context, s *store.Store, list []store.Deployment) (map[store.Ref][]store.Use, error) {
-	locked := slices.DeleteFunc(slices.Clone(list), func(d store.Deployment) bool { return d.Locked != store.Yes })
-	if len(locked) == 0 {
-		return nil, nil
-	}
-	found, _, err := s.Occupants(ctx, locked)
+// users asks for the processes that keep the versions, by a lock or otherwise.
+func (a *app) users(ctx context.Context, s *store.Store, list []store.Deployment) (map[store.Ref][]store.Use, error) {
+	found, _, err := s.Occupants(ctx, list)
 	if err != nil {
 		return nil, err
 	}
 	uses := make(map[store.Ref][]store.Use)
 	for _, o := range found {
-		uses[o.Ref] = o.Uses
+		uses[o.Ref] = slices.DeleteFunc(o.Uses, func(u store.Use) bool { return !u.Counts() })
 	}
 	return uses, nil
+}
+
+// inUse is what the lock says, or a process that uses it without one, if those
+// were seen.
+func inUse(d store.Deployment, uses []store.Use, seen bool) store.Answer {
+	switch {
+	case len(uses) > 0:
+		return store.Yes
+	case d.Locked == store.No && !seen:
+		return store.Unknown
+	}
+	return d.Locked
 }
 
 func countHolders(uses []store.Use) int {
 	pids := make(map[int]bool)
 	for _, u := range uses {
-		if u.How == store.ByLock {
-			pids[u.PID] = true
-		}
+		pids[u.PID] = true
 	}
 	return len(pids)
 }
 
-func listJSON(s *store.Store, d store.Deployment, uses []store.Use) deploymentJSON {
+func listJSON(s *store.Store, d store.Deployment, u usedBy) deploymentJSON {
 	j := deploymentJSON{
 		Store: s.Path(), Name: d.Ref.Name, Version: d.Ref.Version,
 		Current: d.Current, Pinned: d.Pinned, State: "ready",
-		InUse: string(d.Locked), Holders: countHolders(uses), Size: d.Size,
+		InUse: string(u.inUse), Holders: countHolders(u.uses), Size: d.Size,
 		InstalledAt: optionalTime(d.Installed), ActivatedAt: optionalTime(d.Activated),
 		DeferredAt: optionalTime(d.DeferredAt),
 	}
@@ -136,12 +152,12 @@ func listJSON(s *store.Store, d store.Deployment, uses []store.Use) deploymentJS
 	return j
 }
 
-func (a *app) listRow(d store.Deployment, uses []store.Use) []string {
-	return []string{d.Ref.Name, d.Ref.Version, size(d.Size), age(d.Installed), a.state(d, uses)}
+func (a *app) listRow(d store.Deployment, u usedBy) []string {
+	return []string{d.Ref.Name, d.Ref.Version, size(d.Size), age(d.Installed), a.state(d, u)}
 }
 
 // state describes a deployment in a few words.
-func (a *app) state(d store.Deployment, uses []store.Use) string {
+func (a *app) state(d store.Deployment, u usedBy) string {
 	var words []string
 	add := func(is bool, code, word string) {
 		if is {
@@ -150,15 +166,15 @@ func (a *app) state(d store.Deployment, uses []store.Use) string {
 	}
 	add(d.Current, green, "current")
 	add(d.Pinned, green, "pinned")
-	inUse := "in use"
-	if n := countHolders(uses); n > 0 {
-		inUse = fmt.Sprintf("in use (%d)", n)
+	used := "in use"
+	if n := countHolders(u.uses); n > 0 {
+		used = fmt.Sprintf("in use (%d)", n)
 	}
-	add(d.Locked == store.Yes, yellow, inUse)
+	add(u.inUse == store.Yes, yellow, used)
 	if d.Deferred {
 		deferred := "deferred " + age(d.DeferredAt)
-		if len(uses) > 0 {
-			deferred += ", " + (&store.InUseError{Uses: uses}).Error()
+		if len(u.uses) > 0 {
+			deferred += ", " + (&store.InUseError{Uses: u.uses}).Error()
 		}
 		add(true, yellow, deferred)
 	}
