@@ -210,7 +210,7 @@ func (x *examination) runtime(name string, list []Deployment) {
 			current = d.Ref.Version
 		}
 		if d.Deferred {
-			x.know("'berth ps "+d.Ref.String()+"' shows who uses it", "%s is to be removed as soon as it is free", d.Ref)
+			x.know("'berth ps "+d.Ref.String()+"' shows who uses it, 'berth gc' removes it then", "%s is to be removed once it is free", d.Ref)
 		}
 	}
 	if current != "" {

@@ -31,7 +31,7 @@ var (
 	// ErrCurrent says that a version is protected by being the current one.
 	ErrCurrent = errors.New("the current version")
 	// ErrDeferred says that a version is condemned and takes no new readers.
-	ErrDeferred = errors.New("to be removed as soon as it is free")
+	ErrDeferred = errors.New("to be removed once it is free")
 	// ErrBroken says that a deployment lacks a part that every one has.
 	ErrBroken = errors.New("broken deployment")
 	// ErrChanged says that something else is at the place by now.

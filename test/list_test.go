@@ -17,7 +17,9 @@ func TestListShowsUseWithoutALock(t *testing.T) {
 	if list := w.must(0, "list", "--json").stdout; strings.Count(list, `"in_use":"yes","holders":1`) != 1 {
 		t.Errorf("one is in use:\n%s", list)
 	}
-	w.must(0, "remove", "--defer", "demo@1.0")
+	if r := w.must(0, "remove", "--defer", "demo@1.0"); !strings.Contains(r.stderr, "once it is free, the next gc removes it") {
+		t.Errorf("what becomes of it is not said: %s", r.stderr)
+	}
 	if list := w.must(0, "list").stdout; !strings.Contains(list, "in use (1), deferred now, in use by sleep (pid ") {
 		t.Errorf("who keeps the deferred version is not named:\n%s", list)
 	}

@@ -18,7 +18,7 @@ func (a *app) listCommand() *cli.Command {
 		Usage:     "list the installed versions",
 		ArgsUsage: "[NAME]",
 		Description: `Shows which version is current, and which are pinned, in use, or to be
-removed as soon as they are free.
+removed once they are free.
 
 Example: berth list sniper`,
 		Action: func(c *cli.Context) error {

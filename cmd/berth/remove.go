@@ -28,13 +28,15 @@ func (a *app) removeCommand() *cli.Command {
 		Usage:     "remove versions that nobody uses",
 		ArgsUsage: "NAME@VERSION... | NAME --all",
 		Description: `A version in use stays, and the exit status is 75. With --defer it takes no
-new programs and is removed as soon as the last one has ended. What is pinned
-stays, and so does the current version while the runtime has others.
+new programs, and once it is free it is removed: by the next 'berth gc' or
+'berth upgrade' of its runtime, or at once by a supervised run or exec that was
+the last to use it. What is pinned stays, and so does the current version while
+the runtime has others.
 
 Example: berth remove sniper@0.20191024.0 --defer`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "all", Usage: "remove every version of NAME, the current one last", Destination: &opt.all},
-			&cli.BoolFlag{Name: "defer", Usage: "remove what is in use as soon as it is free", Destination: &opt.late},
+			&cli.BoolFlag{Name: "defer", Usage: "let what is in use be removed once it is free", Destination: &opt.late},
 			&cli.StringFlag{Name: "wait", Usage: "wait up to `DURATION` for its users", Destination: &wait},
 		},
 		Action: func(c *cli.Context) error {
@@ -155,7 +157,7 @@ func (a *app) removeAll(ctx, waiting context.Context, s *store.Store, refs []sto
 			a.note("removed %s, which freed %s", d.Ref, size(d.Freed))
 		}
 		for _, d := range r.Deferred {
-			a.note("%s is in use; it goes as soon as it is free", d.Ref)
+			a.note("%s is in use; once it is free, the next gc removes it", d.Ref)
 		}
 	}
 	if ctx.Err() != nil {

@@ -138,7 +138,7 @@ func (a *arena) foreign(kind, version string, before, between time.Duration) *ex
 }
 
 var (
-	oursAbsent  = regexp.MustCompile(`(?m)^berth: cannot (use|verify) demo(@\S+)?: (not installed|no version is current|to be removed as soon as it is free)$`)
+	oursAbsent  = regexp.MustCompile(`(?m)^berth: cannot (use|verify) demo(@\S+)?: (not installed|no version is current|to be removed once it is free)$`)
 	oursBusy    = regexp.MustCompile(`(?m)^berth: cannot (use|verify) demo(@\S+)?: .*locked by another( \(resource temporarily unavailable\))?$`)
 	bwrapRefuse = regexp.MustCompile(`(?m)^bwrap: (Can't find source path|Can't get type of source|Can't bind mount|Unable to open lock file|Unable to lock file) `)
 )

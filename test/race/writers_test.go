@@ -20,7 +20,7 @@ type task struct {
 
 // why has, for each status that is no success, what the command then says.
 var why = map[int]*regexp.Regexp{
-	66: regexp.MustCompile(`: (not installed|no version is current|no other version has been current|to be removed as soon as it is free)\n`),
+	66: regexp.MustCompile(`: (not installed|no version is current|no other version has been current|to be removed once it is free)\n`),
 	75: regexp.MustCompile(`: (in use by .*|.*locked by another( \(resource temporarily unavailable\))?|replaced meanwhile)\n`),
 	77: regexp.MustCompile(`: (pinned|the current version.*)\n`),
 }
