@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 
@@ -125,30 +124,33 @@ func isSource(what string) bool {
 }
 
 // nameFromMetadata takes name and version from the archive itself, which has
-// to be read through to its metadata for that.
+// to be read for that: a pipe would have nothing left to install.
 func nameFromMetadata(ctx context.Context, artifact *source.Artifact) error {
+	if artifact.Directory == "" && artifact.Size < 0 {
+		return nameless(artifact)
+	}
 	text, err := metadataOf(ctx, *artifact)
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot tell the name and version of %q: %w", artifact.Origin, err)
 	}
 	name, version := archive.Identity(text)
 	if !store.ValidName(name) || !store.ValidVersion(version) {
-		return &hintedError{
-			usageError(fmt.Sprintf("cannot tell the name and version of %q", artifact.Origin)),
-			"give them with --as NAME@VERSION",
-		}
+		return nameless(artifact)
 	}
 	artifact.Name, artifact.Version = name, version
 	return nil
 }
 
+func nameless(artifact *source.Artifact) error {
+	return &hintedError{
+		usageError(fmt.Sprintf("cannot tell the name and version of %q", artifact.Origin)),
+		"give them with --as NAME@VERSION",
+	}
+}
+
 func metadataOf(ctx context.Context, artifact source.Artifact) ([]byte, error) {
 	if artifact.Directory != "" {
-		text, err := os.ReadFile(filepath.Join(artifact.Directory, "metadata"))
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, nil
-		}
-		return text, err
+		return archive.DirectoryMetadata(artifact.Directory)
 	}
 	r, err := artifact.Open(ctx)
 	if err != nil {
