@@ -21,7 +21,7 @@ func (w *writer) finish() (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	if w.count == 0 {
+	if !w.inside {
 		return nil, fmt.Errorf("%w: no members", ErrFormat)
 	}
 	if w.newest.IsZero() {

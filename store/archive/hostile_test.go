@@ -84,6 +84,7 @@ func TestHostile(t *testing.T) {
 			"metadata is big":        {lock, []member{file("files/a", ""), file("metadata", strings.Repeat("x", maxMetadata+1))}, ErrTooBig, "metadata"},
 			"global size":            {lock, []member{{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"size": "5"}}}, file("a", "")}, ErrFormat, ""},
 			"no members":             {lock, nil, ErrFormat, ""},
+			"only the tree itself":   {lock, []member{dir(".", 0o755)}, ErrFormat, ""},
 
 			"too many members": {Options{MaxMembers: 2}, []member{file("a", ""), file("b", ""), file("c", "")}, ErrTooBig, "c"},
 			"too many bytes":   {Options{MaxSize: 10}, []member{file("a", "123456"), file("b", "12345")}, ErrTooBig, "b"},

@@ -39,6 +39,7 @@ type writer struct {
 	grain   time.Duration // of the times that the file system keeps
 	newest  time.Time     // of all members
 	count   int
+	inside  bool // there is a member besides the tree itself
 	size    int64
 	dropped Dropped
 	donors  *donors
@@ -156,6 +157,7 @@ func (w *writer) member(h *tar.Header, content io.Reader) error {
 	if err != nil {
 		return err
 	}
+	w.inside = w.inside || len(parts) > 0
 	if h.Typeflag == tar.TypeDir {
 		return w.directory(h, parts)
 	}
