@@ -15,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
+
+	"berth/store"
 )
 
 // Config is what the files say, over the defaults.
@@ -171,6 +173,9 @@ func (c *Config) read(path string) error {
 	for _, key := range meta.Keys() {
 		if !known(reflect.TypeFor[file](), key) {
 			return unknownKey(path, key)
+		}
+		if len(key) > 1 && key[0] == "runtime" && !store.ValidName(key[1]) {
+			return &Error{File: path, Key: key[:2].String(), Err: errors.New("no name of a runtime")}
 		}
 	}
 	f.apply(c)

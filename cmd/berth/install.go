@@ -40,7 +40,8 @@ func (a *app) installCommand() *cli.Command {
 		Usage:     "unpack one more version of a runtime",
 		ArgsUsage: "SOURCE|NAME[@VERSION]",
 		Description: `SOURCE is an archive (tar, plain or in zstd, gzip, xz or bzip2) or a
-directory. NAME is a runtime of the configuration, whose channel is asked.
+directory, with a slash in its name unless that ends like an archive's. NAME is
+a runtime of the configuration, whose channel is asked.
 The first version of a runtime becomes current; a later one with --switch.
 Files that the current version, or one of the two that were current last, has
 already are linked, not written.
@@ -94,7 +95,8 @@ func (a *app) runInstall(ctx context.Context, opt installOptions) error {
 // artifact finds what an argument of install means.
 func (a *app) artifact(ctx context.Context, what, as string) (source.Artifact, error) {
 	if !isSource(what) {
-		return a.fromChannel(ctx, what, as)
+		artifact, err := a.fromChannel(ctx, what, as)
+		return artifact, orFile(what, err)
 	}
 	artifact, err := source.File(what)
 	if err != nil {
@@ -121,6 +123,18 @@ func (a *app) artifact(ctx context.Context, what, as string) (source.Artifact, e
 // isSource tells a file from a name of the configuration.
 func isSource(what string) bool {
 	return strings.ContainsRune(what, os.PathSeparator) || what == "." || what == ".." || source.IsArchive(what)
+}
+
+// orFile says how to name a file, if there is one where a ref was understood
+// and not found.
+func orFile(what string, err error) error {
+	if status := statusOf(err); err == nil || status != exitUsage && status != exitNotFound {
+		return err
+	}
+	if _, missing := os.Lstat(what); missing != nil {
+		return err
+	}
+	return &hintedError{err, "for the file or directory, write " + safe("./"+what)}
 }
 
 // nameFromMetadata takes name and version from the archive itself, which has

@@ -34,7 +34,7 @@ func (a *app) packCommand() *cli.Command {
 		Description: `The archive is zstd:chunked: an ordinary .tar.zst with a table of contents at
 its end. Who knows the table's digest needs to read no more of it than what has
 changed. What is printed are the lines for a channel's SHA256SUMS: the digests
-of the archive and of its table.
+of the archive and of its table. DIR has to have a slash in it: ./DIR.
 
 Example: berth pack ./sniper -o sniper-2.0.tar.zst`,
 		Flags: []cli.Flag{
@@ -121,7 +121,8 @@ func (a *app) runPack(ctx context.Context, opt packOptions) (err error) {
 // packer finds what is to be packed. done lets it go.
 func (a *app) packer(ctx context.Context, opt packOptions) (pack func(io.Writer) (archive.Packed, error), done func(), err error) {
 	if !isSource(opt.what) {
-		return a.versionPacker(ctx, opt)
+		pack, done, err := a.versionPacker(ctx, opt)
+		return pack, done, orFile(opt.what, err)
 	}
 	artifact, err := source.File(opt.what)
 	if err != nil {

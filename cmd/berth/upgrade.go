@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/BurntSushi/toml"
 	"github.com/urfave/cli/v2"
 
 	"berth/gc"
@@ -185,7 +186,7 @@ func (a *app) offers(ctx context.Context, name string) ([]source.Artifact, error
 	if where == "" {
 		return nil, &hintedError{
 			&store.RefError{Op: "find a channel for", Ref: store.Ref{Name: name}, Err: source.ErrNotFound},
-			fmt.Sprintf("set source in [runtime.%s] of the configuration", name),
+			fmt.Sprintf("set source in [%s] of the configuration", toml.Key{"runtime", name}),
 		}
 	}
 	offers, err := source.Directory(where).List(ctx, name)
