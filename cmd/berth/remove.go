@@ -31,7 +31,7 @@ func (a *app) removeCommand() *cli.Command {
 new programs, and once it is free it is removed: by the next 'berth gc' or
 'berth upgrade' of its runtime, or at once by a supervised run or exec that was
 the last to use it. What is pinned stays, and so does the current version while
-the runtime has others.
+the runtime has others: with --all as well.
 
 Example: berth remove sniper@0.20191024.0 --defer`,
 		Flags: []cli.Flag{
@@ -119,7 +119,15 @@ func versionsOf(s *store.Store, refs []store.Ref, all bool) ([]store.Ref, error)
 func (a *app) removeAll(ctx, waiting context.Context, s *store.Store, refs []store.Ref, opt removeOptions) error {
 	var r gc.Result
 	var errs []error
+	stays := make(map[string]store.Ref) // by name, one that is still listed
 	for _, ref := range refs {
+		if other, ok := stays[ref.Name]; ok && opt.all && isCurrent(s, ref) {
+			r.Kept = append(r.Kept, gc.Kept{Ref: ref, Rule: gc.RuleCurrent, Reason: "it is the current version, and " + other.String() + " stays"})
+			if !a.json {
+				a.note("%s stays: it is current, and %s is not removed yet", ref, other)
+			}
+			continue
+		}
 		freed, err := a.removeOne(ctx, waiting, s, ref, opt)
 		if ctx.Err() != nil {
 			break // what is done has to be told
@@ -141,6 +149,9 @@ func (a *app) removeAll(ctx, waiting context.Context, s *store.Store, refs []sto
 		default:
 			r.Failed = append(r.Failed, gc.Failure{Ref: ref, Err: err})
 			errs = append(errs, err)
+		}
+		if err != nil && (busy == nil || !busy.Trashed) {
+			stays[ref.Name] = ref
 		}
 		if busy != nil && !a.json {
 			a.printUses(a.err, []store.Occupied{{Ref: ref, Trashed: busy.Trashed, Uses: busy.Uses}})
@@ -164,6 +175,11 @@ func (a *app) removeAll(ctx, waiting context.Context, s *store.Store, refs []sto
 		return context.Cause(ctx)
 	}
 	return together(errs)
+}
+
+func isCurrent(s *store.Store, ref store.Ref) bool {
+	d, err := s.Lookup(ref)
+	return err == nil && d.Current
 }
 
 func (a *app) removeOne(ctx, waiting context.Context, s *store.Store, ref store.Ref, opt removeOptions) (freed int64, err error) {
