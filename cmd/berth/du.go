@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,7 +15,8 @@ func (a *app) duCommand() *cli.Command {
 		Usage:     "show what each version occupies, alone and shared",
 		ArgsUsage: "[NAME]",
 		Description: `Versions share unchanged files. What one has alone is what removing it would
-free; what it shares is freed with the last of its owners.
+free; what it shares is freed with the last of its owners. What is used in all
+is the whole store's.
 
 Example: berth du sniper`,
 		Action: func(c *cli.Context) error {
@@ -48,10 +50,8 @@ func (a *app) runDu(ctx context.Context, name string) error {
 	documents := []usageJSON{}
 	var rows [][]string
 	err := a.inEach(func(s *store.Store) error {
-		list, err := s.List(name)
-		if isNotFound(err) {
-			return nil
-		}
+		// All, because what is used in all is the store's.
+		list, err := s.List("")
 		if err != nil {
 			return err
 		}
@@ -60,6 +60,12 @@ func (a *app) runDu(ctx context.Context, name string) error {
 			return err
 		}
 		u := usageOf(s, list, usage)
+		if name != "" {
+			u.Versions = slices.DeleteFunc(u.Versions, func(v versionUsageJSON) bool { return v.Name != name })
+			if len(u.Versions) == 0 {
+				return nil
+			}
+		}
 		documents = append(documents, u)
 		for _, v := range u.Versions {
 			rows = append(rows, []string{v.Name, v.Version, size(v.Occupied), size(v.Alone), size(v.Shared), size(v.Frees)})
