@@ -85,7 +85,7 @@ func (c *Collector) Preview(ctx context.Context, names []string) (Result, error)
 		if len(t.Uses) > 0 || doubt != "" {
 			r.Deferred = append(r.Deferred, inTrash(t.Ref, &store.InUseError{Uses: t.Uses, Doubt: doubt}))
 		} else {
-			r.Removed = append(r.Removed, Removal{Ref: t.Ref, Rule: RuleCondemned, Reason: "it is in the trash"})
+			r.Removed = append(r.Removed, Removal{Ref: t.Ref, Rule: RuleCondemned, Reason: "it was in the trash"})
 		}
 	}
 	r.Failed = plan.failed
@@ -135,7 +135,7 @@ func (c *Collector) drain(ctx context.Context, r *Result, removed func(Removal))
 		case m.Err != nil:
 			r.Failed = append(r.Failed, Failure{m.Ref, m.Err})
 		default:
-			done := Removal{Ref: m.Ref, Rule: RuleCondemned, Reason: "it was left half removed", Freed: m.Freed}
+			done := Removal{Ref: m.Ref, Rule: RuleCondemned, Reason: "it was in the trash", Freed: m.Freed}
 			r.Removed = append(r.Removed, done)
 			if removed != nil {
 				removed(done)

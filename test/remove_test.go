@@ -1,6 +1,8 @@
 package test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -31,6 +33,27 @@ func TestRemoveAllWhileOneIsInUse(t *testing.T) {
 		t.Errorf("left are:\n%s", w.must(0, "list").stdout)
 	}
 	h.end()
-	w.must(0, "remove", "demo", "--all")
+	w.must(0, "remove", "demo", "--all", "--wait", "10s")
+	w.must(66, "list", "demo")
+}
+
+// What waits in the trash is shown under its name, and goes for one reason,
+// whole or not.
+func TestTheTrashHasNames(t *testing.T) {
+	w := newWorld(t)
+	w.install("1.0")
+	if err := os.Rename(filepath.Dir(w.files("demo@1.0")), filepath.Join(w.store, "trash/demo@1.0.abcdefgh")); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.must(0, "list", "demo"); r.stdout != "demo\t1.0\t-\t-\tin the trash\n" {
+		t.Errorf("list: %q", r.stdout)
+	}
+	w.must(66, "list", "other")
+	if r := w.must(0, "gc", "--dry-run"); !strings.HasSuffix(r.stdout, "it was in the trash\n") {
+		t.Errorf("gc --dry-run: %q", r.stdout)
+	}
+	if r := w.must(0, "gc"); !strings.HasSuffix(r.stdout, "it was in the trash\n") {
+		t.Errorf("gc: %q", r.stdout)
+	}
 	w.must(66, "list", "demo")
 }

@@ -59,13 +59,10 @@ func (a *app) runList(ctx context.Context, name string) error {
 	var rows [][]string
 	err := a.inEach(func(s *store.Store) error {
 		list, err := s.List(name)
-		if isNotFound(err) {
-			return nil
-		}
-		if err != nil {
+		if err != nil && !isNotFound(err) {
 			return err
 		}
-		found = true
+		found = found || err == nil
 		users, err := a.users(ctx, s, list)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -84,7 +81,11 @@ func (a *app) runList(ctx context.Context, name string) error {
 			return err
 		}
 		for _, t := range trash {
-			if !a.json && (name == "" || t.Ref.Name == name) {
+			if name != "" && t.Ref.Name != name {
+				continue
+			}
+			found = true
+			if !a.json {
 				rows = append(rows, []string{t.Ref.Name, t.Ref.Version, "-", "-", a.trashState(t)})
 			}
 		}
