@@ -97,6 +97,60 @@ ls /proc/$$/exe; touch /usr/x 2>&1; touch made && echo written; id -u`
 	}
 }
 
+// A script is not there for the kernel if its interpreter is not.
+func TestRunLooksForTheInterpreter(t *testing.T) {
+	w := newWorld(t)
+	w.install("1.0")
+	for _, c := range []struct {
+		status       int
+		script, says string
+	}{
+		{0, "#! /bin/sh -e\nexit 0\n", ""},
+		{127, "#!/no/python -u\n", `its interpreter "/no/python": file does not exist`},
+		{126, "#!/usr/version\n", `its interpreter "/usr/version": permission denied`},
+		{126, "#!" + w.path("loop") + "\n", "too many levels of symbolic links"},
+	} {
+		script := w.write("loop", c.script)
+		if err := os.Chmod(script, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if r := w.must(c.status, "run", "demo", script); !strings.Contains(r.stderr, c.says) {
+			t.Errorf("%q: %s", c.script, r.stderr)
+		}
+	}
+}
+
+// /etc has the host's files whatever the runtime has for it.
+func TestRunFillsEtc(t *testing.T) {
+	w := newWorld(t)
+	small := filepath.Join(w.smallTree("1.0"), "files")
+	for version, prepare := range map[string]string{
+		"1": "",
+		"2": "mkdir etc; echo own >etc/own",
+		"3": "mkdir -p usr/etc; echo own >usr/etc/own; ln -s usr/etc etc",
+		"4": "mkdir -p usr/etc; echo own >usr/etc/own; ln -s /usr/etc etc",
+		"5": "ln -s /home etc",
+	} {
+		root := w.path("root", version)
+		sh := exec.Command("sh", "-euc", `mkdir -p "$1"; cp -a "$0" "$1/usr"; cd "$1"; ln -s usr/bin bin; `+prepare, small, root)
+		if out, err := sh.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		w.must(0, "install", root, "--as", "root@"+version)
+		want := "hosts\nown\n"
+		switch version {
+		case "1":
+			want = "hosts\n"
+		case "5":
+			want = ""
+		}
+		r := w.must(0, "run", "root@"+version, "sh", "-c", "test ! -s /etc/hosts || echo hosts; test ! -e /etc/own || cat /etc/own")
+		if r.stdout != want {
+			t.Errorf("with %q /etc has %q", prepare, r.stdout)
+		}
+	}
+}
+
 // A program that forks and exits leaves a child that has the descriptor.
 func TestTheForkedChildStillProtects(t *testing.T) {
 	for _, how := range []string{"run", "exec"} {

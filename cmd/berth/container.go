@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -73,7 +74,7 @@ func (c *container) addUsr(files string) error {
 			c.add("/"+name, symlink, "usr/"+name)
 		}
 	}
-	return c.addEtc(filepath.Join(files, "etc"), "/usr/etc")
+	return c.addEtc(c.inRuntime(files, "/usr/etc"), "/usr/etc")
 }
 
 // addRoot makes the runtime the root, entry by entry, so that the places of
@@ -88,13 +89,7 @@ func (c *container) addRoot(files string) error {
 	for _, e := range entries {
 		name := e.Name()
 		switch {
-		case slices.Contains(hostRoot, name):
-		case name == "etc" && e.IsDir():
-			const inside = "/run/berth/etc"
-			c.add(inside, readOnly, filepath.Join(files, name))
-			if err := c.addEtc(filepath.Join(files, name), inside); err != nil {
-				return err
-			}
+		case slices.Contains(hostRoot, name), name == "etc":
 		case name == "var" && e.IsDir():
 			if err := c.addEntries(filepath.Join(files, name), "/var"); err != nil {
 				return err
@@ -105,7 +100,39 @@ func (c *container) addRoot(files string) error {
 			}
 		}
 	}
-	return nil
+	return c.addRootEtc(files)
+}
+
+// addRootEtc comes when the rest is there, into which the runtime's /etc can be
+// a link. What is no directory of the runtime stays as it is.
+func (c *container) addRootEtc(files string) error {
+	etc := filepath.Join(files, "etc")
+	info, err := os.Lstat(etc)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c.addEtc("", "")
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		target, _ := os.Readlink(etc)
+		if etc = c.inRuntime(files, path.Join("/", target)); target == "" || etc == "" {
+			return c.addEntry(filepath.Join(files, "etc"), "/etc")
+		}
+	}
+	const inside = "/run/berth/etc"
+	c.add(inside, readOnly, etc)
+	return c.addEtc(etc, inside)
+}
+
+// inRuntime finds a directory of the container on the host: "" if it is none,
+// or not the runtime's.
+func (c *container) inRuntime(files, dir string) (host string) {
+	host, err := c.resolve(dir)
+	if err != nil || !below(host, files) || !isDirectory(host) {
+		return ""
+	}
+	return host
 }
 
 func (c *container) addEntries(dir, at string) error {
@@ -141,7 +168,8 @@ func (c *container) addEntry(source, at string) error {
 }
 
 // addEtc fills /etc with links to the runtime's, and the files that describe
-// the host. inside is where the container has the runtime's /etc.
+// the host. inside is where the container has the runtime's /etc, which is etc
+// on the host, or "".
 func (c *container) addEtc(etc, inside string) error {
 	entries, err := os.ReadDir(etc)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -243,7 +271,8 @@ func searchPath(callers string) string {
 }
 
 // lookPath tells whether bwrap will find the command, which it reports with a
-// status of its own if not. The error is exec.ErrNotFound or fs.ErrPermission.
+// status of its own if not. The error is exec.ErrNotFound, fs.ErrNotExist or
+// fs.ErrPermission.
 func (c *container) lookPath(command, searchPath string) error {
 	if command == "" {
 		return exec.ErrNotFound // and not the directories of the search path
@@ -252,24 +281,27 @@ func (c *container) lookPath(command, searchPath string) error {
 		if !path.IsAbs(command) {
 			command = path.Join(c.workDir, command)
 		}
-		return c.executable(command)
+		return c.executable(command, 0)
 	}
 	err := error(exec.ErrNotFound)
 	for _, dir := range filepath.SplitList(searchPath) {
 		if !path.IsAbs(dir) {
 			dir = path.Join(c.workDir, dir)
 		}
-		switch found := c.executable(path.Join(dir, command)); {
+		switch found := c.executable(path.Join(dir, command), 0); {
 		case found == nil:
 			return nil
-		case errors.Is(found, fs.ErrPermission):
+		case !errors.Is(found, exec.ErrNotFound):
 			err = found
 		}
 	}
 	return err
 }
 
-func (c *container) executable(inside string) error {
+// executable looks at the interpreter of a script as well. depth counts those
+// on the way to it.
+func (c *container) executable(inside string, depth int) error {
+	const deepest = 5 // as the kernel
 	host, err := c.resolve(inside)
 	if err != nil {
 		return exec.ErrNotFound
@@ -281,7 +313,47 @@ func (c *container) executable(inside string) error {
 	case info.IsDir() || unix.Faccessat(unix.AT_FDCWD, host, unix.X_OK, unix.AT_EACCESS) != nil:
 		return fs.ErrPermission
 	}
+	interpreter := interpreterOf(host)
+	if interpreter == "" {
+		return nil
+	}
+	if depth == deepest {
+		return unix.ELOOP
+	}
+	at := interpreter
+	if !path.IsAbs(at) {
+		at = path.Join(c.workDir, at)
+	}
+	err = c.executable(at, depth+1)
+	if errors.Is(err, exec.ErrNotFound) {
+		err = fs.ErrNotExist // no search path was asked
+	}
+	if err != nil {
+		return fmt.Errorf("its interpreter %q: %w", interpreter, err)
+	}
 	return nil
+}
+
+// interpreterOf reads what a script begins with: "" of what is none.
+func interpreterOf(host string) string {
+	info, err := os.Stat(host)
+	if err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	f, err := os.Open(host)
+	if err != nil {
+		return "" // executable, not readable
+	}
+	defer f.Close()
+	begin := make([]byte, 256) // what the kernel reads
+	n, _ := io.ReadFull(f, begin)
+	line, script := strings.CutPrefix(string(begin[:n]), "#!")
+	if !script {
+		return ""
+	}
+	line, _, _ = strings.Cut(line, "\n")
+	name, _, _ := strings.Cut(strings.TrimLeft(strings.ReplaceAll(line, "\t", " "), " "), " ")
+	return name
 }
 
 // resolve finds the path on the host of a path of the container, following
