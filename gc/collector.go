@@ -50,6 +50,7 @@ type Kept struct {
 	Ref    store.Ref
 	Rule   Rule
 	Reason string
+	Uses   []store.Use // if they are why
 }
 
 // Failure is a version that stays because of an error.
@@ -170,9 +171,9 @@ func (c *Collector) enter(r *Result, d Decision, freed int64, err error, removed
 	case errors.As(err, &busy):
 		r.Deferred = append(r.Deferred, Deferral{d.Ref, d.Rule, d.Reason + ", but it " + inUse(busy), busy.Trashed, busy.Uses})
 	case errors.Is(err, store.ErrCurrent):
-		r.Kept = append(r.Kept, Kept{d.Ref, RuleCurrent, "it has become the current version"})
+		r.Kept = append(r.Kept, Kept{Ref: d.Ref, Rule: RuleCurrent, Reason: "it has become the current version"})
 	case errors.Is(err, store.ErrPinned):
-		r.Kept = append(r.Kept, Kept{d.Ref, RulePinned, "it has been pinned"})
+		r.Kept = append(r.Kept, Kept{Ref: d.Ref, Rule: RulePinned, Reason: "it has been pinned"})
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrChanged):
 		// Somebody else has collected or replaced it: it is his to report.
 	case errors.Is(err, lock.ErrBusy):
@@ -222,7 +223,7 @@ func (p *collection) stay(r *Result, i int) {
 		if d.Rule == RuleSpared {
 			return
 		}
-		r.Kept = append(r.Kept, Kept{d.Ref, d.Rule, d.Reason})
+		r.Kept = append(r.Kept, Kept{Ref: d.Ref, Rule: d.Rule, Reason: d.Reason})
 	}
 }
 

@@ -70,7 +70,7 @@ func (p *collection) list(s *store.Store, names []string, whole bool) error {
 				// It is being installed or removed right now, an install was
 				// killed, or somebody broke the link: which version programs
 				// are to run on is not for us to say.
-				p.kept = append(p.kept, Kept{d.Ref, RuleCurrent, store.ErrNoCurrent.Error()})
+				p.kept = append(p.kept, Kept{Ref: d.Ref, Rule: RuleCurrent, Reason: store.ErrNoCurrent.Error()})
 			default:
 				p.failed = append(p.failed, Failure{d.Ref, d.Err})
 			}

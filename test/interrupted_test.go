@@ -76,6 +76,55 @@ func TestAnInterruptedWaitCondemnsNothing(t *testing.T) {
 	}
 }
 
+// What was installed before the interruption is told.
+func TestAnInterruptedUpgradeTellsWhatItDid(t *testing.T) {
+	w := newWorld(t)
+	content, err := os.ReadFile(w.smallArchive("1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums, config := "", ""
+	for _, name := range []string{"a", "b"} {
+		w.write("channel/"+name+"-1.tar.zst", string(content))
+		sums += fmt.Sprintf("%x  %s-1.tar.zst\n", sha256.Sum256(content), name)
+		config += fmt.Sprintf("[runtime.%s]\nsource = %q\n", name, w.path("channel"))
+	}
+	w.write("channel/SHA256SUMS", sums)
+	w.write("config.toml", config)
+	w.install("1") // for there to be a store
+	// Somebody else installs the second.
+	f, err := os.Create(w.write("store/staging/b@1/lock", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := lock.Try(f, lock.Write); err != nil {
+		t.Fatal(err)
+	}
+	cmd := w.command("--config", w.path("config.toml"), "upgrade", "a", "b", "--json")
+	said, err := os.Create(w.path("stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the first is installed", func() bool {
+		text, err := os.ReadFile(said.Name())
+		return err == nil && strings.Contains(string(text), "installed a@1")
+	})
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if status := cmd.ProcessState.ExitCode(); status != 130 || !strings.HasPrefix(out.String(), `{"installed":[{"name":"a","version":"1",`) {
+		t.Errorf("exit status %d\n%s", status, out.String())
+	}
+}
+
 // What was removed before the interruption is told.
 func TestAnInterruptedRemoveTellsWhatItDid(t *testing.T) {
 	w := newWorld(t)

@@ -29,6 +29,9 @@ func TestRemoveAllWhileOneIsInUse(t *testing.T) {
 	if !strings.Contains(r.stdout, `{"name":"demo","version":"2.0","rule":"current","reason":"it is the current version, and demo@1.0 stays"`) {
 		t.Errorf("the current version is not kept: %s", r.stdout)
 	}
+	if !strings.Contains(r.stdout, `"rule":"in-use","reason":"it is in use","processes":[{"pid":`) {
+		t.Errorf("who keeps it is not in the document: %s", r.stdout)
+	}
 	if w.listed("demo@1.1") || !w.listed("demo@1.0") || !w.listed("demo@2.0") {
 		t.Errorf("left are:\n%s", w.must(0, "list").stdout)
 	}

@@ -139,14 +139,11 @@ func (a *app) collectAfterUpgrade(ctx context.Context, names []string, out *resu
 	a.removing = a.meter("removing", -1)
 	r, err := collector(s, cfg, -1).Collect(ctx, names, nil)
 	a.removing.stop()
-	if err != nil {
-		return err
-	}
 	out.add(r)
-	if !a.json {
-		return a.tellResult(r, false)
+	if a.json {
+		return errors.Join(err, failures(r))
 	}
-	return failures(r)
+	return errors.Join(err, a.tellResult(r, false))
 }
 
 // failures is the error of a collection in which some version failed: that of

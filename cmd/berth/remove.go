@@ -140,7 +140,7 @@ func (a *app) removeAll(ctx, waiting context.Context, s *store.Store, refs []sto
 		case busy != nil && (opt.late || busy.Trashed):
 			r.Deferred = append(r.Deferred, gc.Deferral{Ref: ref, Rule: gc.RuleCondemned, Reason: "it is in use", Trashed: busy.Trashed, Uses: busy.Uses})
 		case busy != nil:
-			kept := gc.Kept{Ref: ref, Rule: gc.RuleInUse, Reason: "it is in use"}
+			kept := gc.Kept{Ref: ref, Rule: gc.RuleInUse, Reason: "it is in use", Uses: busy.Uses}
 			if busy.Doubt != "" {
 				kept.Rule, kept.Reason = gc.RuleDoubt, "it may be in use: "+busy.Doubt
 			}

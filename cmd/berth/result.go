@@ -42,10 +42,11 @@ type (
 		Processes []processJSON `json:"processes"`
 	}
 	keptJSON struct {
-		Name    string `json:"name"`
-		Version string `json:"version"`
-		Rule    string `json:"rule"`
-		Reason  string `json:"reason"`
+		Name      string        `json:"name"`
+		Version   string        `json:"version"`
+		Rule      string        `json:"rule"`
+		Reason    string        `json:"reason"`
+		Processes []processJSON `json:"processes"`
 	}
 	failedJSON struct {
 		Name    string `json:"name"`
@@ -83,7 +84,7 @@ func (j *resultJSON) add(r gc.Result) {
 		j.Deferred = append(j.Deferred, deferredJSON{d.Ref.Name, d.Ref.Version, string(d.Rule), d.Reason, d.Trashed, processesJSON(d.Uses)})
 	}
 	for _, d := range r.Kept {
-		j.Kept = append(j.Kept, keptJSON{d.Ref.Name, d.Ref.Version, string(d.Rule), d.Reason})
+		j.Kept = append(j.Kept, keptJSON{d.Ref.Name, d.Ref.Version, string(d.Rule), d.Reason, processesJSON(d.Uses)})
 	}
 	for _, d := range r.Failed {
 		j.Failed = append(j.Failed, failedJSON{d.Ref.Name, d.Ref.Version, d.Err.Error()})

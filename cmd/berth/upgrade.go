@@ -41,12 +41,14 @@ func (a *app) runUpgrade(ctx context.Context, names []string) error {
 	var upgraded []string
 	for _, name := range names {
 		done, err := a.upgrade(ctx, name)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if err != nil && ctx.Err() != nil {
+			break // what is done has to be told
 		}
 		if err != nil {
 			failed = append(failed, err)
-			out.Failed = append(out.Failed, failedJSON{Name: name, Error: err.Error()})
+			at := &store.RefError{}
+			errors.As(err, &at)
+			out.Failed = append(out.Failed, failedJSON{name, at.Ref.Version, err.Error()})
 			continue
 		}
 		upgraded = append(upgraded, name)
@@ -54,21 +56,24 @@ func (a *app) runUpgrade(ctx context.Context, names []string) error {
 			out.Installed = append(out.Installed, installedJSON(done)...)
 		}
 	}
-	// Without names everything would be collected.
-	if len(upgraded) > 0 {
-		if err := a.collectAfterUpgrade(ctx, upgraded, &out); err != nil {
-			failed = append(failed, err)
-		}
-	} else if len(names) == 0 {
-		if err := a.drainAlone(ctx); err != nil {
-			failed = append(failed, err)
-		}
+	switch {
+	case ctx.Err() != nil:
+	case len(upgraded) > 0:
+		err = a.collectAfterUpgrade(ctx, upgraded, &out)
+	case len(names) == 0: // for a collection that would be all
+		err = a.drainAlone(ctx)
+	}
+	if err != nil {
+		failed = append(failed, err)
 	}
 	if a.json {
 		out.add(gc.Result{}) // nothing may have been collected
 		if err := a.printJSON(out); err != nil {
 			return err
 		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return together(failed)
 }
