@@ -312,7 +312,8 @@ func (s *Store) lookup(ref Ref) (*Deployment, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ref.Version == "" {
+	byName := ref.Version == ""
+	if byName {
 		if current == "" {
 			return nil, ErrNoCurrent
 		}
@@ -320,6 +321,10 @@ func (s *Store) lookup(ref Ref) (*Deployment, error) {
 	}
 	d := describe(rt, ref)
 	if errors.Is(d.Err, ErrNotFound) {
+		// The link names nothing, unless somebody has just set it anew.
+		if now, err := currentOf(rt); byName && err == nil && now == current {
+			return nil, ErrNoCurrent
+		}
 		return nil, ErrNotFound
 	}
 	d.Current = ref.Version == current

@@ -210,3 +210,17 @@ func TestTheStoreLockIsLookedAtAgain(t *testing.T) {
 	current.Close()
 	must(t, <-done)
 }
+
+func TestLookupByALinkToNothing(t *testing.T) {
+	s := newStore(t)
+	install(t, s, "demo@1.0")
+	link := filepath.Join(s.Path(), "runtimes/demo/current")
+	must(t, os.Remove(link))
+	must(t, os.Symlink("9.0", link))
+	if _, err := s.Lookup(parse(t, "demo")); !errors.Is(err, store.ErrNoCurrent) {
+		t.Errorf("%v, want ErrNoCurrent", err)
+	}
+	if _, err := s.Lookup(parse(t, "demo@9.0")); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("%v, want ErrNotFound", err)
+	}
+}
