@@ -204,8 +204,9 @@ func (x *examination) runtime(name string, list []Deployment) {
 	_, linkErr := x.store.currentVersion(name)
 	for _, d := range list {
 		if d.Err != nil && (linkErr == nil || d.Err.Error() != linkErr.Error()) {
-			x.bad("'berth repair "+d.Ref.String()+"', or remove it and install it again", "%s: %v", d.Ref, d.Err)
+			x.bad(x.mend(d.Ref), "%s: %v", d.Ref, d.Err)
 		}
+		x.linked(d.Ref)
 		if d.Current {
 			current = d.Ref.Version
 		}
@@ -225,6 +226,47 @@ func (x *examination) runtime(name string, list []Deployment) {
 		x.bad("'berth switch' to one that is installed", "the current version of %s is not installed", name)
 	} else {
 		x.know("'berth switch' to one", "no version of %s is current", name)
+	}
+}
+
+// mend says what helps a broken deployment: repair makes what is missing, and
+// takes nothing away that it did not expect.
+func (x *examination) mend(ref Ref) string {
+	repair := "'berth repair " + ref.String() + "'"
+	dep, err := x.store.openDeployment(ref)
+	if err != nil {
+		return repair
+	}
+	defer dep.Close()
+	for _, part := range []struct {
+		name string
+		kind uint32
+	}{{filesDir, unix.S_IFDIR}, {filesDir + "/" + refFile, unix.S_IFREG}} {
+		st, err := dep.lstat(part.name)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return repair
+		case err == nil && st.Mode&unix.S_IFMT != part.kind:
+			return "remove " + part.name + " by hand, then " + repair
+		}
+	}
+	if there, err := dep.exists(deploymentFile); err == nil && !there {
+		return "'berth install --force' it again"
+	}
+	return repair + ", or remove it and install it again"
+}
+
+// linked looks whether a lock file is the deployment's alone.
+func (x *examination) linked(ref Ref) {
+	dep, err := x.store.openDeployment(ref)
+	if err != nil {
+		return
+	}
+	defer dep.Close()
+	name := filesDir + "/" + refFile
+	if st, err := dep.lstat(name); err == nil && isRegular(&st) && st.Nlink > 1 {
+		x.bad("when nobody uses it, remove "+name+" by hand, then 'berth repair "+ref.String()+"'",
+			"%q has %d links, which are one lock", dep.path(name), st.Nlink)
 	}
 }
 

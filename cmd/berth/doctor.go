@@ -59,7 +59,7 @@ func (a *app) runDoctor(ctx context.Context) error {
 	}
 	s, err := a.change()
 	if errors.Is(err, store.ErrNoStore) {
-		a.note("there is no store at %s yet", a.writable())
+		a.note("there is no store at %s yet", safe(a.writable()))
 		if a.json {
 			return a.printJSON([]findingJSON{})
 		}
