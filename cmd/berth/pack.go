@@ -49,6 +49,8 @@ Example: berth pack ./sniper -o sniper-2.0.tar.zst`,
 			switch {
 			case opt.output == "":
 				return usageError("say where to write it: -o FILE")
+			case opt.output == "-":
+				return usageError("an archive is written to a file: -o FILE")
 			case opt.level < 1 || opt.level > 19:
 				return usageError("--level is 1 to 19")
 			}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -21,8 +22,9 @@ type Packed struct {
 }
 
 // PackDirectory writes a directory as a zstd:chunked archive: all that is in
-// it, or of its top level only the names given. The owner of everything is
-// root, so that the same tree makes the same bytes. level is one of zstd's.
+// it, or of its top level only the names given, without the directory itself.
+// The owner of everything is root, so that the same members make the same
+// bytes. level is one of zstd's.
 func PackDirectory(ctx context.Context, dir string, w io.Writer, level int, names ...string) (Packed, error) {
 	walk, err := openWalk(dir, id{}, nil)
 	if err != nil {
@@ -65,7 +67,16 @@ func packMembers(ctx context.Context, src members, w io.Writer, level int) (Pack
 		if err != nil {
 			return Packed{}, err
 		}
+		if parts, err := split(h.Name); err == nil && len(parts) == 0 && h.Typeflag == tar.TypeDir {
+			continue // the tree itself, which says nothing of its members
+		}
+		// However the same members were named, whoever read them.
+		h.Name = strings.TrimPrefix(h.Name, "./")
+		if h.Typeflag == tar.TypeLink {
+			h.Linkname = strings.TrimPrefix(h.Linkname, "./")
+		}
 		h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
+		h.AccessTime, h.ChangeTime = time.Time{}, time.Time{}
 		if h.Typeflag == tar.TypeDir && !strings.HasSuffix(h.Name, "/") {
 			h.Name += "/"
 		}
