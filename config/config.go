@@ -178,6 +178,12 @@ func (c *Config) read(path string) error {
 			return &Error{File: path, Key: key[:2].String(), Err: errors.New("no name of a runtime")}
 		}
 	}
+	for name, keys := range f.Runtime {
+		// Whose working directory it would be relative to, nobody knows.
+		if from := keys.Source; from != nil && *from != "" && !filepath.IsAbs(*from) {
+			return &Error{File: path, Key: toml.Key{"runtime", name, "source"}.String(), Err: fmt.Errorf("%q is no absolute path", *from)}
+		}
+	}
 	f.apply(c)
 	return nil
 }

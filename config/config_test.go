@@ -37,7 +37,7 @@ keep = 0
 keep-newer = "1d"
 grace = "0s"
 [runtime."org.freedesktop.Platform"]
-source = "x"
+source = "/x"
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ source = "x"
 	if c.GC != want || c.Store.MaxUnpacked != 1e12 {
 		t.Errorf("%+v", c)
 	}
-	if c.Runtimes["sniper"].Source != "/srv/runtimes" || c.Runtimes["org.freedesktop.Platform"].Source != "x" {
+	if c.Runtimes["sniper"].Source != "/srv/runtimes" || c.Runtimes["org.freedesktop.Platform"].Source != "/x" {
 		t.Errorf("%+v", c.Runtimes)
 	}
 	want.Keep, want.KeepNewer, want.Grace = 0, day, 0
@@ -59,13 +59,13 @@ source = "x"
 }
 
 func TestLaterFilesOverrideKeyByKey(t *testing.T) {
-	first := write(t, "[gc]\nkeep = 5\ngrace = \"2h\"\n[runtime.a]\nsource = \"one\"\nkeep = 1\n")
-	second := write(t, "[gc]\nkeep = 6\n[runtime.a]\nsource = \"two\"\n")
+	first := write(t, "[gc]\nkeep = 5\ngrace = \"2h\"\n[runtime.a]\nsource = \"/one\"\nkeep = 1\n")
+	second := write(t, "[gc]\nkeep = 6\n[runtime.a]\nsource = \"/two\"\n")
 	c, err := Load(first, filepath.Join(t.TempDir(), "none"), second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.GC.Keep != 6 || c.GC.Grace != 2*time.Hour || c.Runtimes["a"].Source != "two" || c.PolicyFor("a").Keep != 1 {
+	if c.GC.Keep != 6 || c.GC.Grace != 2*time.Hour || c.Runtimes["a"].Source != "/two" || c.PolicyFor("a").Keep != 1 {
 		t.Errorf("%+v", c)
 	}
 	c, err = Load()
@@ -87,6 +87,9 @@ func TestErrorsNameFileAndKey(t *testing.T) {
 		"[store]\nmax-unpacked-bytes = 1\n":     {"store.max-unpacked-bytes", "store.max-unpacked"},
 		"[gc]\nentirelydifferentthing = true\n": {"gc.entirelydifferentthing: unknown key"},
 		"[gc]\nkeep = -1\n":                     {"keep", "-1 is no number of versions"},
+		"[gc]\nkeep = 2.0\n":                    {"keep", "2.0 is no number of versions"},
+		"[gc]\nmin-free = 1e3\n":                {"min-free", "1000.0 is no size"},
+		"[runtime.\"a.b\"]\nsource = \"x\"\n":   {`runtime."a.b".source: "x" is no absolute path`},
 		"[gc]\nkeep = \"2\"\n":                  {"keep"},
 		"[gc]\ngrace = \"soon\"\n":              {"grace", `"soon" is no duration`},
 		"[gc]\ngrace = 5\n":                     {"grace"},

@@ -109,14 +109,23 @@ func (n *size) UnmarshalTOML(value any) error {
 		*n = size(bytes)
 		return err
 	}
-	return fmt.Errorf("%v is no size such as 500MB or 20GiB", value)
+	return fmt.Errorf("%s is no size such as 500MB or 20GiB", written(value))
 }
 
 func (n *count) UnmarshalTOML(value any) error {
 	v, ok := value.(int64)
 	if !ok || v < 0 || v > math.MaxInt32 {
-		return fmt.Errorf("%v is no number of versions", value)
+		return fmt.Errorf("%s is no number of versions", written(value))
 	}
 	*n = count(v)
 	return nil
+}
+
+// written is a value as TOML has it: 2.0 is another than 2.
+func written(value any) string {
+	text := fmt.Sprint(value)
+	if _, ok := value.(float64); ok && !strings.ContainsAny(text, ".en") {
+		text += ".0"
+	}
+	return text
 }
