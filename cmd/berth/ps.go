@@ -48,6 +48,7 @@ type useJSON struct {
 func (a *app) runPs(ctx context.Context, ref store.Ref) error {
 	found := ref == store.Ref{}
 	var all []store.Occupied
+	told := make(map[store.Blind]bool)
 	err := a.inEach(func(s *store.Store) error {
 		list, err := s.List(ref.Name)
 		if err != nil && !isNotFound(err) {
@@ -75,7 +76,10 @@ func (a *app) runPs(ctx context.Context, ref store.Ref) error {
 		found = found || len(occupied) > 0
 		all = append(all, occupied...)
 		for _, b := range append(blind, blindTrash...) {
-			a.detail("not seen: %s", b.Text)
+			if !told[b] {
+				a.detail("not seen: %s", b.Text)
+			}
+			told[b] = true
 		}
 		return nil
 	})
