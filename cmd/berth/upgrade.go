@@ -164,17 +164,17 @@ func (a *app) notNow(name, version string) (string, error) {
 	// last and is not current was killed before the link.
 	var since time.Time
 	for _, d := range list {
-		if d.Current {
-			since = d.Activated
-		}
-	}
-	for _, d := range list {
 		switch {
 		case d.Current && d.Ref.Version == version:
 			return version + " is current, and the newest", nil
 		case d.Current && store.CompareVersions(d.Ref.Version, version) > 0:
 			return fmt.Sprintf("%s is current, and newer than the channel's %s", d.Ref.Version, version), nil
-		case !d.Current && d.Ref.Version == version && !d.Activated.IsZero() && !d.Activated.After(since):
+		case d.Current:
+			since = d.Activated
+		}
+	}
+	for _, d := range list {
+		if !d.Current && d.Ref.Version == version && !d.Activated.IsZero() && !d.Activated.After(since) {
 			return fmt.Sprintf("%s was current before and was switched away from; 'berth switch %s' makes it current again", version, d.Ref), nil
 		}
 	}
