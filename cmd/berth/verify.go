@@ -79,9 +79,16 @@ func differs(ref store.Ref, found []store.Difference) error {
 		read = read || !d.Unread
 	}
 	if !read {
-		return &statusError{exitPermission, fmt.Errorf("%s cannot be compared: %d members cannot be read", ref, len(paths))}
+		return &statusError{exitPermission, fmt.Errorf("%s cannot be compared: %s cannot be read", ref, members(len(paths)))}
 	}
-	return &statusError{exitData, fmt.Errorf("%s differs from its manifest in %d members", ref, len(paths))}
+	return &statusError{exitData, fmt.Errorf("%s differs from its manifest in %s", ref, members(len(paths)))}
+}
+
+func members(n int) string {
+	if n == 1 {
+		return "1 member"
+	}
+	return fmt.Sprintf("%d members", n)
 }
 
 func (a *app) printDifferences(ref store.Ref, found []store.Difference) error {
