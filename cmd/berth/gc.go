@@ -22,7 +22,6 @@ type gcOptions struct {
 
 func (a *app) gcCommand() *cli.Command {
 	opt := gcOptions{keep: -1}
-	var wait string
 	return command(&cli.Command{
 		Name:      "gc",
 		Usage:     "collect the versions that the policy gives up and nobody uses",
@@ -34,14 +33,14 @@ Example: berth gc --dry-run`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "show what would be done, and why", Destination: &opt.dryRun},
 			&cli.IntFlag{Name: "keep", Usage: "keep the `N` most recently current versions besides the current one", Value: -1, DefaultText: "as configured", Destination: &opt.keep},
-			&cli.StringFlag{Name: "wait", Usage: "wait up to `DURATION` (30s, 2h, 1d) for what is in use", Destination: &wait},
+			&cli.StringFlag{Name: "wait", Usage: "wait up to `DURATION` (30s, 2h, 1d) for what is in use"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.IsSet("keep") && opt.keep < 0 {
 				return usageError("--keep is a number of versions, 0 or more")
 			}
 			var err error
-			if opt.wait, err = duration("wait", wait); err != nil {
+			if opt.wait, err = duration(c, "wait"); err != nil {
 				return err
 			}
 			opt.names = c.Args().Slice()
@@ -53,10 +52,12 @@ Example: berth gc --dry-run`,
 	})
 }
 
-func duration(flag, text string) (time.Duration, error) {
-	if text == "" {
+// duration is the value of a flag, 0 if it is not given.
+func duration(c *cli.Context, flag string) (time.Duration, error) {
+	if !c.IsSet(flag) {
 		return 0, nil
 	}
+	text := c.String(flag)
 	d, err := config.ParseDuration(text)
 	if err != nil {
 		return 0, usageError(fmt.Sprintf("--%s: %v", flag, err))

@@ -64,6 +64,9 @@ Example: berth install sniper-3.0.20250108.112707.tar.gz --switch`,
 			if c.IsSet("toc-sha256") && opt.toc == "" {
 				return usageError(tocUsage)
 			}
+			if c.IsSet("as") && opt.as == "" {
+				return usageError("--as: NAME@VERSION is empty")
+			}
 			return a.runInstall(c.Context, opt)
 		},
 	})
@@ -286,6 +289,8 @@ func (a *app) tellInstalled(done *store.Installed) {
 		a.note("%s was installed; it is current now", done.Ref)
 	case done.Already:
 		a.note("%s is installed already", done.Ref)
+	case done.Replaced && done.Activated:
+		a.note("replaced %s (%s); it is current", done.Ref, amount(done))
 	case done.Replaced:
 		a.note("replaced %s (%s)", done.Ref, amount(done))
 	case done.Activated:

@@ -22,7 +22,6 @@ type removeOptions struct {
 
 func (a *app) removeCommand() *cli.Command {
 	var opt removeOptions
-	var wait string
 	return command(&cli.Command{
 		Name:      "remove",
 		Usage:     "remove versions that nobody uses",
@@ -37,11 +36,11 @@ Example: berth remove sniper@0.20191024.0 --defer`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "all", Usage: "remove every version of NAME, the current one last", Destination: &opt.all},
 			&cli.BoolFlag{Name: "defer", Usage: "let what is in use be removed once it is free", Destination: &opt.late},
-			&cli.StringFlag{Name: "wait", Usage: "wait up to `DURATION` for its users", Destination: &wait},
+			&cli.StringFlag{Name: "wait", Usage: "wait up to `DURATION` for its users"},
 		},
 		Action: func(c *cli.Context) error {
 			var err error
-			if opt.wait, err = duration("wait", wait); err != nil {
+			if opt.wait, err = duration(c, "wait"); err != nil {
 				return err
 			}
 			if opt.refs = c.Args().Slice(); len(opt.refs) == 0 {
