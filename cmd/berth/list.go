@@ -18,7 +18,7 @@ func (a *app) listCommand() *cli.Command {
 		Usage:     "list the installed versions",
 		ArgsUsage: "[NAME]",
 		Description: `Shows which version is current, and which are pinned, in use, or to be
-removed once they are free.
+removed once they are free; and of several stores, in which each is.
 
 Example: berth list sniper`,
 		Action: func(c *cli.Context) error {
@@ -57,6 +57,7 @@ func (a *app) runList(ctx context.Context, name string) error {
 	found := false
 	documents := []deploymentJSON{}
 	var rows [][]string
+	var in []string // the store of each
 	err := a.inEach(func(s *store.Store) error {
 		list, err := s.List(name)
 		if err != nil && !isNotFound(err) {
@@ -89,6 +90,9 @@ func (a *app) runList(ctx context.Context, name string) error {
 				rows = append(rows, []string{t.Ref.Name, t.Ref.Version, "-", "-", a.trashState(t)})
 			}
 		}
+		for len(in) < len(rows) {
+			in = append(in, s.Path())
+		}
 		return nil
 	})
 	if err != nil {
@@ -100,7 +104,14 @@ func (a *app) runList(ctx context.Context, name string) error {
 	if a.json {
 		return a.printJSON(documents)
 	}
-	return a.table(a.out, a.outTerminal, []string{"NAME", "VERSION", "SIZE", "AGE", "STATE"}, rows)
+	heading := []string{"NAME", "VERSION", "SIZE", "AGE", "STATE"}
+	if len(in) > 0 && in[0] != in[len(in)-1] {
+		heading = slices.Insert(heading, 4, "STORE")
+		for i := range rows {
+			rows[i] = slices.Insert(rows[i], 4, safe(in[i]))
+		}
+	}
+	return a.table(a.out, a.outTerminal, heading, rows)
 }
 
 // users asks for the processes that keep the versions, by a lock or otherwise.

@@ -38,6 +38,7 @@ Example: berth ps sniper@0.20191024.0`,
 }
 
 type useJSON struct {
+	Store   string `json:"store"`
 	Name    string `json:"name"`
 	Version string `json:"version"`
 	processJSON
@@ -48,6 +49,7 @@ type useJSON struct {
 func (a *app) runPs(ctx context.Context, ref store.Ref) error {
 	found := ref == store.Ref{}
 	var all []store.Occupied
+	documents := []useJSON{}
 	told := make(map[store.Blind]bool)
 	err := a.inEach(func(s *store.Store) error {
 		list, err := s.List(ref.Name)
@@ -75,6 +77,7 @@ func (a *app) runPs(ctx context.Context, ref store.Ref) error {
 		}
 		found = found || len(occupied) > 0
 		all = append(all, occupied...)
+		documents = append(documents, usesJSON(s, occupied)...)
 		for _, b := range append(blind, blindTrash...) {
 			if !told[b] {
 				a.detail("not seen: %s", b.Text)
@@ -90,7 +93,7 @@ func (a *app) runPs(ctx context.Context, ref store.Ref) error {
 		return &store.RefError{Op: "find", Ref: ref, Err: store.ErrNotFound}
 	}
 	if a.json {
-		return a.printJSON(usesJSON(all))
+		return a.printJSON(documents)
 	}
 	return a.printUses(a.out, all)
 }
@@ -100,11 +103,10 @@ func matches(want, ref store.Ref) bool {
 	return (want.Name == "" || want.Name == ref.Name) && (want.Version == "" || want.Version == ref.Version)
 }
 
-func usesJSON(all []store.Occupied) []useJSON {
-	list := []useJSON{}
+func usesJSON(s *store.Store, all []store.Occupied) (list []useJSON) {
 	for _, o := range all {
 		for _, p := range processesJSON(o.Uses) {
-			list = append(list, useJSON{o.Ref.Name, o.Ref.Version, p, o.Trashed})
+			list = append(list, useJSON{s.Path(), o.Ref.Name, o.Ref.Version, p, o.Trashed})
 		}
 	}
 	return list
