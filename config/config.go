@@ -15,8 +15,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
-
-	"berth/store"
 )
 
 // Config is what the files say, over the defaults.
@@ -117,16 +115,20 @@ func LoadFile(path string) (Config, error) {
 
 // Error is a configuration that cannot be used.
 type Error struct {
-	File string
+	File string // "" if it is about all of them together
 	Key  string // dotted; "" if it is about the file as a whole
 	Err  error
 }
 
 func (e *Error) Error() string {
-	if e.Key == "" {
-		return fmt.Sprintf("cannot read the configuration %s: %s", e.File, e.Err)
+	text := "cannot read the configuration"
+	if e.File != "" {
+		text += " " + e.File
 	}
-	return fmt.Sprintf("cannot read the configuration %s: %s: %s", e.File, e.Key, e.Err)
+	if e.Key != "" {
+		text += ": " + e.Key
+	}
+	return text + ": " + e.Err.Error()
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -173,9 +175,6 @@ func (c *Config) read(path string) error {
 	for _, key := range meta.Keys() {
 		if !known(reflect.TypeFor[file](), key) {
 			return unknownKey(path, key)
-		}
-		if len(key) > 1 && key[0] == "runtime" && !store.ValidName(key[1]) {
-			return &Error{File: path, Key: key[:2].String(), Err: errors.New("no name of a runtime")}
 		}
 	}
 	for name, keys := range f.Runtime {

@@ -96,8 +96,6 @@ func TestErrorsNameFileAndKey(t *testing.T) {
 		"[gc]\nmax-size = \"much\"\n":           {"max-size", `"much" is no size`},
 		"[gc]\nmax-size = -5\n":                 {"max-size"},
 		"[gc]\nrequire-complete-evidence = 1\n": {"require-complete-evidence"},
-		"[runtime.\"a b\"]\n":                   {`runtime."a b": no name of a runtime`},
-		"[runtime.\"../x\"]\nkeep = 1\n":        {`runtime."../x": no name of a runtime`},
 		"[gc\n":                                 {"line 2"},
 		"[gc]\nkeep = 1\nkeep = 2\n":            {"line 3"},
 	} {

@@ -122,8 +122,13 @@ func (s *Store) tryHoldCondemned(ref Ref) (_ *Hold, err error) {
 	}
 	h := &Hold{Ref: ref}
 	if h.dep, err = rt.openDir(ref.Version); err != nil {
-		if now, lookErr := currentOf(rt); byName && lookErr == nil && now != ref.Version && now != "" {
-			return nil, errAgain // somebody has switched, and collected the old one
+		if now, lookErr := currentOf(rt); byName && lookErr == nil && now != "" {
+			if now != ref.Version {
+				return nil, errAgain // somebody has switched, and collected the old one
+			}
+			if errors.Is(err, os.ErrNotExist) {
+				return nil, ErrNoCurrent // the link names nothing
+			}
 		}
 		return nil, missing(err)
 	}

@@ -211,7 +211,7 @@ func TestTheStoreLockIsLookedAtAgain(t *testing.T) {
 	must(t, <-done)
 }
 
-func TestLookupByALinkToNothing(t *testing.T) {
+func TestALinkToNothing(t *testing.T) {
 	s := newStore(t)
 	install(t, s, "demo@1.0")
 	link := filepath.Join(s.Path(), "runtimes/demo/current")
@@ -222,5 +222,8 @@ func TestLookupByALinkToNothing(t *testing.T) {
 	}
 	if _, err := s.Lookup(parse(t, "demo@9.0")); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("%v, want ErrNotFound", err)
+	}
+	if _, err := s.Hold(t.Context(), parse(t, "demo")); !errors.Is(err, store.ErrNoCurrent) {
+		t.Errorf("hold: %v, want ErrNoCurrent", err)
 	}
 }

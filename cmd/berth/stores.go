@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"github.com/BurntSushi/toml"
 
 	"berth/config"
 	"berth/gc/occupancy"
@@ -123,23 +127,42 @@ func (a *app) inEach(fn func(*store.Store) error) error {
 }
 
 // inFirst calls fn for one store after the other, until it finds what it is
-// looking for: until its error is not store.ErrNotFound.
+// looking for. What the first has and does not give, because it is to be removed
+// or none is current, the next may give.
 func (a *app) inFirst(ref store.Ref, fn func(*store.Store) error) error {
-	var err error = &store.RefError{Op: "find", Ref: ref, Err: store.ErrNotFound}
-	for s, openErr := range a.stores() {
-		if openErr != nil {
-			return openErr
-		}
-		if err = fn(s); !errors.Is(err, store.ErrNotFound) {
+	var first error
+	for s, err := range a.stores() {
+		if err != nil {
 			return err
 		}
+		err = fn(s)
+		withheld := errors.Is(err, store.ErrDeferred) || errors.Is(err, store.ErrNoCurrent)
+		if !withheld && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if first == nil || withheld && errors.Is(first, store.ErrNotFound) {
+			first = err
+		}
 	}
-	return err
+	if first == nil {
+		return &store.RefError{Op: "find", Ref: ref, Err: store.ErrNotFound}
+	}
+	return first
 }
 
-func (a *app) config() (config.Config, error) {
+func (a *app) config() (cfg config.Config, err error) {
 	if a.configFile != "" {
-		return config.LoadFile(a.configFile)
+		cfg, err = config.LoadFile(a.configFile)
+	} else {
+		cfg, err = config.Load(config.Paths(os.Geteuid() == 0, os.Getenv)...)
 	}
-	return config.Load(config.Paths(os.Geteuid() == 0, os.Getenv)...)
+	if err != nil {
+		return cfg, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Runtimes)) {
+		if !store.ValidName(name) {
+			return cfg, &config.Error{Key: toml.Key{"runtime", name}.String(), Err: errors.New("no name of a runtime")}
+		}
+	}
+	return cfg, nil
 }
