@@ -44,8 +44,10 @@ func (r rootDir) close() {
 // gone, as bubblewrap does.
 func (x *index) layer(text string, roots ...rootDir) (found []place) {
 	for _, r := range roots {
-		found = append(found, x.under(r.mounts, text)...)
-		found = append(found, x.resolve(r, text)...)
+		if strings.HasPrefix(text, "/") {
+			found = append(found, x.under(r.mounts, text)...)
+			found = append(found, x.resolve(r, text)...)
+		}
 	}
 	return append(found, x.named(text)...)
 }
