@@ -123,7 +123,8 @@ func collector(s *store.Store, cfg config.Config, keep int) *gc.Collector {
 	}
 }
 
-// collectAfterUpgrade collects by policy and adds what was done to out.
+// collectAfterUpgrade collects the runtimes named by policy, and adds what was
+// done to out. Of none it only drains: to a collection that would be all.
 func (a *app) collectAfterUpgrade(ctx context.Context, names []string, out *resultJSON) error {
 	cfg, err := a.config()
 	if err != nil {
@@ -137,6 +138,10 @@ func (a *app) collectAfterUpgrade(ctx context.Context, names []string, out *resu
 		return err
 	}
 	defer s.Close()
+	if len(names) == 0 {
+		_, err := a.drain(ctx, s)
+		return err
+	}
 	a.removing = a.meter("removing", -1)
 	r, err := collector(s, cfg, -1).Collect(ctx, names, nil)
 	a.removing.stop()

@@ -56,15 +56,10 @@ func (a *app) runUpgrade(ctx context.Context, names []string) error {
 			out.Installed = append(out.Installed, installedJSON(done)...)
 		}
 	}
-	switch {
-	case ctx.Err() != nil:
-	case len(upgraded) > 0:
-		err = a.collectAfterUpgrade(ctx, upgraded, &out)
-	case len(names) == 0: // for a collection that would be all
-		err = a.drainAlone(ctx)
-	}
-	if err != nil {
-		failed = append(failed, err)
+	if ctx.Err() == nil && (len(upgraded) > 0 || len(names) == 0) {
+		if err := a.collectAfterUpgrade(ctx, upgraded, &out); err != nil {
+			failed = append(failed, err)
+		}
 	}
 	if a.json {
 		out.add(gc.Result{}) // nothing may have been collected
@@ -107,20 +102,6 @@ func (a *app) upgradable(names []string) ([]string, error) {
 		}
 	}
 	return slices.Sorted(maps.Keys(found)), nil
-}
-
-// drainAlone is what an upgrade of nothing does.
-func (a *app) drainAlone(ctx context.Context) error {
-	s, err := a.change()
-	if errors.Is(err, store.ErrNoStore) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	_, err = a.drain(ctx, s)
-	return err
 }
 
 // upgrade installs the newest version of one runtime and switches to it. It
